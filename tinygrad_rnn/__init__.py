@@ -1,0 +1,57 @@
+"""Recurrent networks from scratch on NumPy: write plain NumPy, the engine lifts it.
+
+    import numpy as np, tinygrad_rnn as tg
+
+    rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    out = rnn(np.ones((5, 2, 3)))          # x (T, N, C): time first
+    tg.mse(out.last, np.zeros((2, 4))).backward()
+    rnn.cell.V.grad                        # the sum of what every time step contributes
+
+The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurrent.py. Checks:
+`from tinygrad_rnn import testing`. The demo: `python -m tinygrad_rnn`.
+"""
+
+from . import errors, init, rules
+from .cells import Cell, RNNCell
+from .functions import log_softmax, relu, sigmoid, softmax, softplus
+from .graph import Array, defvjp, detect_nonfinite, no_grad
+from .losses import cross_entropy, mse, rmse
+from .module import Linear, Module, Parameter
+from .optim import SGD, Adagrad, Adam, clip_grad_norm
+from .recurrent import RNN, BiRNN, RNNOutput
+from .tensor import Tensor, grad, primitive
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RNN",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "Array",
+    "BiRNN",
+    "Cell",
+    "Linear",
+    "Module",
+    "Parameter",
+    "RNNCell",
+    "RNNOutput",
+    "Tensor",
+    "clip_grad_norm",
+    "cross_entropy",
+    "defvjp",
+    "detect_nonfinite",
+    "errors",
+    "grad",
+    "init",
+    "log_softmax",
+    "mse",
+    "no_grad",
+    "primitive",
+    "relu",
+    "rmse",
+    "rules",
+    "sigmoid",
+    "softmax",
+    "softplus",
+]

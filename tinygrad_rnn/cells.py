@@ -1,0 +1,160 @@
+"""Cells: one step of a recurrent network, as plain NumPy. Layers over time are in recurrent.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import init
+from .errors import CellError
+from .functions import activation as activation_named
+from .graph import Array
+from .module import Module, Parameter
+
+
+def map_tree(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """Apply f to the arrays of a nest of tuples, NamedTuples and dicts; other nests must match.
+
+    map_tree(np.shape, (np.ones(2), {"c": np.ones(3)}))      # ((2,), {'c': (3,)})
+    """
+    if any(_form(other) != _form(tree) for other in others):
+        raise CellError(f"expected {_summary(tree)}, got {', '.join(map(_summary, others))}")
+    if isinstance(tree, dict):
+        return {key: map_tree(f, tree[key], *[other[key] for other in others]) for key in tree}
+    if isinstance(tree, tuple):
+        items = [map_tree(f, *item) for item in zip(tree, *others, strict=True)]
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    return f(tree, *others)
+
+
+def _form(tree: Any) -> Any:
+    """What must agree between nests: a dict's keys, a tuple's length, None for an array."""
+    if isinstance(tree, dict):
+        return set(tree)
+    return len(tree) if isinstance(tree, tuple) else None
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays of a nest, in order.
+
+    leaves((1, {"c": 2}))      # [1, 2]
+    """
+    found: list[Any] = []
+    map_tree(found.append, tree)
+    return found
+
+
+class Cell(Module):
+    """One step of a recurrent network: give it a state's shape and a step, in plain NumPy.
+
+        class Decay(tg.Cell):
+            def __init__(self, inputs, hidden, rng):
+                self.U = tg.Parameter(tg.init.glorot(rng, (inputs, hidden)))
+                self.a = tg.Parameter(np.zeros(hidden))
+                self.state_shape = (hidden,)
+
+            def step(self, x, h):
+                return tg.sigmoid(self.a) * h + np.tanh(x @ self.U)
+
+        out = tg.RNN(Decay(3, 4, rng=0))(np.ones((5, 2, 3)))        # (T, N, C) -> outputs (T, N, 4)
+
+    state_shape   the shape of one sequence's state: a tuple of ints, or a tuple or dict of such.
+                  Or define `initial_state(batch_shape, dtype)` yourself.
+    step(x, state)  x is (N, C), or (C,) for one sequence without a batch; state likewise. Returns
+                  (output, new state), or just the new state where it is one bare array (it is then
+                  the output too). Nothing random, no attribute changed: all memory is in the state.
+    """
+
+    state_shape: Any
+
+    def step(self, x: Array, state: Any) -> Any:
+        """One time step; every cell defines its own."""
+        raise CellError(f"{type(self).__name__} must define step(self, x, state)")
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
+        """Zeros of `state_shape` for a batch; dtype None: that of the parameters."""
+        shape = getattr(self, "state_shape", None)
+        if shape is None:
+            raise CellError(
+                f"{type(self).__name__} must set state_shape, the shape of its state, such as "
+                "(hidden,), or define initial_state(self, batch_shape, dtype)"
+            )
+        if dtype is None:
+            dtype = np.result_type(*[p.dtype for p in self.parameters()] or [np.dtype(np.float64)])
+        return _zeros(shape, tuple(batch_shape), dtype)
+
+    def __call__(self, x: Array, state: Any) -> tuple[Any, Any]:
+        """One step: (output, new state), whichever form `step` returns."""
+        result, name = self.step(x, state), type(self).__name__
+        if isinstance(result, tuple) and len(result) == 2:
+            output, new = result
+        elif _form(state) is None and not isinstance(result, (tuple, dict)):
+            output = new = result
+        else:
+            raise CellError(
+                f"{name}.step must return (output, new state), a tuple of two; got "
+                f"{_summary(result)}"
+            )
+        if _form(new) != _form(state):
+            raise CellError(
+                f"{name}.step got {_summary(state)} as its state and returned {_summary(new)} as "
+                "the new one. It returns (output, new state)"
+            )
+        return output, new
+
+
+def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
+    if isinstance(shape, (int, np.integer)):
+        shape = (shape,)
+    if isinstance(shape, dict):
+        return {key: _zeros(item, batch, dtype) for key, item in shape.items()}
+    if all(isinstance(item, (int, np.integer)) for item in shape):
+        return np.zeros((*batch, *shape), dtype)
+    items = [_zeros(item, batch, dtype) for item in shape]
+    return type(shape)(*items) if hasattr(shape, "_fields") else tuple(items)
+
+
+def _summary(value: Any) -> str:
+    """What a step returned, for an error: `a tuple of 3`, `an array (2, 4)`."""
+    if isinstance(value, (tuple, list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"an array {value.shape}" if hasattr(value, "shape") else f"a {type(value).__name__}"
+
+
+class RNNCell(Cell):
+    """The tutorials' cell: h' = phi(x U + h V + b).
+
+        cell = tg.RNNCell(3, 4, rng=0)
+        cell                            # RNNCell(U (3, 4)  V (4, 4)  b (4,); 32 numbers)
+        y, h = cell(np.ones((2, 3)), cell.initial_state((2,)))      # y is h: (2, 4)
+
+    inputs, hidden  the widths C of x and H of the state ("units")
+    activation      tanh, relu, sigmoid, identity, or any callable on arrays
+    bias            False leaves b out (it is None)
+    rng             an int seed or a numpy Generator, required
+    Parameters: U (C, H), V (H, H), b (H,), the weights that every time step shares (the second
+    tutorial's W_ax, W_aa, b_a). Source: Elman 1990; tutorial 1, section 2.4.1.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        activation: Any = "tanh",
+        bias: bool = True,
+        rng: Any = None,
+        dtype: Any = np.float64,
+    ) -> None:
+        rng = init.generator(rng)
+        self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
+        self.activation = activation_named(activation)
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), dtype))
+        self.V = Parameter(init.orthogonal(rng, hidden, dtype=dtype))
+        self.b = Parameter(np.zeros(hidden, dtype)) if bias else None
+
+    def step(self, x: Array, state: Array) -> Any:
+        """h' = phi(x U + h V + b)."""
+        z = x @ self.U + state @ self.V
+        return self.activation(z if self.b is None else z + self.b)

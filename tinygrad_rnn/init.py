@@ -1,0 +1,57 @@
+"""How parameters are drawn. Every function takes the generator first: nothing is random unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import RngError
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """A NumPy Generator from a Generator or an int seed; RngError without either.
+
+    generator(0).random()      # 0.6369616873214543
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        return np.random.default_rng(int(rng))
+    raise RngError(
+        f"rng={rng!r}: parameters are drawn at random, and runs must be repeatable. Pass an int "
+        "seed (rng=0) or a numpy.random.Generator"
+    )
+
+
+def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.float64) -> np.ndarray:
+    """Uniform in (-limit, limit).
+
+    tg.init.uniform(0, (2, 3), 0.1)      # six numbers between -0.1 and 0.1
+    """
+    return generator(rng).uniform(-limit, limit, shape).astype(dtype)
+
+
+def glorot(rng: Any, shape: tuple[int, int], dtype: Any = np.float64) -> np.ndarray:
+    """Uniform with variance 2 / (inputs + outputs): signals keep their size (Glorot 2010).
+
+    tg.init.glorot(0, (3, 4)).shape      # (3, 4)
+    """
+    return uniform(rng, shape, float(np.sqrt(6 / max(1, sum(shape)))), dtype)
+
+
+def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> np.ndarray:
+    """An orthogonal matrix (size, size) for each gate, side by side: (size, gates * size).
+
+        V = tg.init.orthogonal(0, 4)
+        np.allclose(V @ V.T, np.eye(4))      # True
+
+    Such a recurrent matrix neither shrinks nor stretches the state (Saxe 2013). Each gate has its
+    own: one joint orthogonal matrix of (size, gates * size) would shrink each of them.
+    """
+    rng = generator(rng)
+    blocks = []
+    for _ in range(gates):
+        q, r = np.linalg.qr(rng.standard_normal((size, size)))
+        blocks.append(q * np.where(np.diag(r) < 0, -1, 1))  # makes the distribution uniform
+    return np.concatenate(blocks, axis=1).astype(dtype)

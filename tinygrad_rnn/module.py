@@ -1,0 +1,137 @@
+"""Module: an object whose Parameters can be found; Linear, the readout y = phi(h W + b)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import init
+from .errors import ShapeError
+from .functions import activation as activation_named
+from .graph import Array
+from .tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that is learnt: it needs a gradient, and Modules find it.
+
+        b = tg.Parameter(np.zeros(3))
+        b.data = b.data - 0.1 * b.grad      # what an optimiser does
+
+    Raises DtypeError for integers.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, array: Any, dtype: Any = None) -> None:
+        super().__init__(array, requires_grad=True, dtype=dtype)
+
+
+class Module:
+    """Anything with Parameters: found in attributes, and in lists, tuples and dicts of them.
+
+        class Net(tg.Module):
+            def __init__(self, rng):
+                self.layers = [tg.Linear(2, 3, "tanh", rng=rng), tg.Linear(3, 1, rng=rng)]
+
+        list(Net(np.random.default_rng(0)).named_parameters())
+        # ['layers.0.W', 'layers.0.b', 'layers.1.W', 'layers.1.b']
+
+    Subclasses need not call `super().__init__()`.
+    """
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Every Parameter once, by its dotted name; a shared one under the first of its names."""
+        names: dict[int, tuple[str, Parameter]] = {}
+        for name, value in _leaves(vars(self), "", {id(self)}):
+            names.setdefault(id(value), (name, value))
+        return dict(names.values())
+
+    def parameters(self) -> list[Parameter]:
+        """Every Parameter once."""
+        return list(self.named_parameters().values())
+
+    def zero_grad(self) -> None:
+        """Set every Parameter's gradient to None."""
+        for p in self.parameters():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all Parameters' arrays, under the names of `named_parameters`."""
+        return {name: p.numpy() for name, p in self.named_parameters().items()}
+
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Set all Parameters from `state_dict()`'s form.
+
+        Names and shapes must match exactly: otherwise ShapeError lists every difference, and no
+        Parameter has changed. Arrays are converted to the Parameters' dtypes.
+        """
+        own = self.named_parameters()
+        differences = [f"{name}: missing" for name in own if name not in arrays]
+        differences += [f"{name}: unknown" for name in arrays if name not in own]
+        differences += [
+            f"{name}: shape {np.shape(arrays[name])}, expected {p.shape}"
+            for name, p in own.items()
+            if name in arrays and np.shape(arrays[name]) != p.shape
+        ]
+        if differences:
+            raise ShapeError("load_state_dict changed nothing: " + "; ".join(differences))
+        for name, p in own.items():
+            p.data = np.asarray(arrays[name]).astype(p.dtype)
+
+    def __repr__(self) -> str:
+        shapes = "  ".join(f"{name} {p.shape}" for name, p in self.named_parameters().items())
+        total = sum(p.size for p in self.parameters())
+        return f"{type(self).__name__}({shapes or 'no parameters'}; {total} numbers)"
+
+
+def _leaves(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:
+    """Parameters below a value, with their dotted names."""
+    if isinstance(value, Parameter):
+        yield name, value
+        return
+    items: Any = ()
+    if isinstance(value, Module) and id(value) not in seen:
+        seen = seen | {id(value)}
+        items = vars(value).items()
+    elif isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    for key, item in items:
+        yield from _leaves(item, f"{name}.{key}" if name else str(key), seen)
+
+
+class Linear(Module):
+    """y = phi(x W + b), over any leading axes: the tutorials' readout, for all times at once.
+
+        readout = tg.Linear(8, 3, rng=0)
+        readout(np.ones((5, 2, 8))).shape        # (5, 2, 3)
+
+    inputs, outputs  sizes; .W is (inputs, outputs), .b is (outputs,) or None with bias=False
+    activation       tanh, relu, sigmoid, identity or a callable; None: identity
+    rng              an int seed or a numpy Generator, required
+    Raises ShapeError for x of another width.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        activation: Any = None,
+        bias: bool = True,
+        rng: Any = None,
+        dtype: Any = np.float64,
+    ) -> None:
+        self.W = Parameter(init.glorot(rng, (inputs, outputs), dtype))
+        self.b = Parameter(np.zeros(outputs, dtype)) if bias else None
+        self.activation = activation_named(activation)
+
+    def __call__(self, x: Array) -> Any:
+        """x (..., inputs) to (..., outputs)."""
+        if np.shape(x)[-1:] != self.W.shape[:1]:
+            raise ShapeError(f"Linear: x has shape {np.shape(x)}, W expects (..., {len(self.W)})")
+        z = x @ self.W
+        return self.activation(z if self.b is None else z + self.b)

@@ -1,0 +1,131 @@
+"""Optimisers: each replaces a Parameter's array by a new one; nothing is changed in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import NonFiniteError, ShapeError
+from .module import Parameter
+
+
+class Optimizer:
+    """What all optimisers share: the Parameters, the learning rate, one step."""
+
+    def __init__(self, parameters: Iterable[Parameter] | Mapping[str, Parameter], lr: float):
+        values = parameters.values() if isinstance(parameters, Mapping) else parameters
+        self.parameters = list(values)
+        self.lr = lr
+        if not self.parameters:
+            raise ShapeError("no parameters to train: pass module.parameters()")
+        if lr < 0:
+            raise ShapeError(f"lr={lr}: a learning rate is not negative")
+
+    def step(self) -> None:
+        """Update every Parameter that has a gradient."""
+        for k, p in enumerate(self.parameters):
+            if p.grad is not None:
+                p.data = (p.data - self.change(k, p.grad)).astype(p.dtype, copy=False)
+
+    def change(self, k: int, g: np.ndarray) -> np.ndarray:
+        """What to subtract from the k-th Parameter, given its gradient."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Set every gradient to None, before the next backward."""
+        for p in self.parameters:
+            p.grad = None
+
+    def zeros(self) -> list[Any]:
+        """One array of zeros for each Parameter."""
+        return [np.zeros(p.shape, p.dtype) for p in self.parameters]
+
+
+class SGD(Optimizer):
+    """Gradient descent: v = momentum v + g; p -= lr v.
+
+        optimizer = tg.SGD(model.parameters(), lr=0.1)
+        loss.backward(); optimizer.step(); optimizer.zero_grad()
+
+    parameters: a list, or the dict of `named_parameters()`. `.lr` may be set at any time.
+    """
+
+    def __init__(self, parameters: Any, lr: float, momentum: float = 0.0) -> None:
+        super().__init__(parameters, lr)
+        self.momentum, self.velocity = momentum, self.zeros()
+
+    def change(self, k: int, g: np.ndarray) -> np.ndarray:
+        """lr v."""
+        self.velocity[k] = self.momentum * self.velocity[k] + g
+        return self.lr * self.velocity[k]  # type: ignore[no-any-return]
+
+
+class Adagrad(Optimizer):
+    """s += g**2; p -= lr g / (sqrt(s) + eps). What the classic character RNN uses (Duchi 2011).
+
+    optimizer = tg.Adagrad(model.parameters(), lr=0.1)
+    """
+
+    def __init__(self, parameters: Any, lr: float, eps: float = 1e-10) -> None:
+        super().__init__(parameters, lr)
+        self.eps, self.squares = eps, self.zeros()
+
+    def change(self, k: int, g: np.ndarray) -> np.ndarray:
+        """lr g / (sqrt(s) + eps)."""
+        self.squares[k] = self.squares[k] + g * g
+        return self.lr * g / (np.sqrt(self.squares[k]) + self.eps)  # type: ignore[no-any-return]
+
+
+class Adam(Optimizer):
+    """Steps of about lr, whatever the gradient's scale (Kingma and Ba 2014).
+
+    optimizer = tg.Adam(model.parameters(), lr=1e-3)
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(parameters, lr)
+        self.betas, self.eps = betas, eps
+        self.means, self.squares = self.zeros(), self.zeros()
+        self.steps = [0] * len(self.parameters)
+
+    def change(self, k: int, g: np.ndarray) -> np.ndarray:
+        """lr m / (sqrt(s) + eps), both corrected for their start at zero."""
+        b1, b2 = self.betas
+        self.steps[k] += 1
+        self.means[k] = b1 * self.means[k] + (1 - b1) * g
+        self.squares[k] = b2 * self.squares[k] + (1 - b2) * g * g
+        mean = self.means[k] / (1 - b1 ** self.steps[k])
+        square = self.squares[k] / (1 - b2 ** self.steps[k])
+        return self.lr * mean / (np.sqrt(square) + self.eps)  # type: ignore[no-any-return]
+
+
+def clip_grad_norm(parameters: Any, max_norm: float) -> float:
+    """Scale all gradients together so that their joint norm is at most max_norm.
+
+        norm = tg.clip_grad_norm(model.parameters(), 1.0)      # the norm before
+
+    The direction stays (Pascanu 2013). parameters: a list or dict. Raises NonFiniteError that names
+    the Parameter where a gradient is not finite, and changes nothing then.
+    """
+    named = dict(parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters))
+    grads = {name: p.grad for name, p in named.items() if p.grad is not None}
+    for name, g in grads.items():
+        if not np.isfinite(g).all():
+            raise NonFiniteError(
+                f"the gradient of parameter {name}, shape {g.shape}, is not finite. Run the "
+                "forward and backward pass inside tg.detect_nonfinite() to find the operation"
+            )
+    squares = [np.sum(np.square(g, dtype=np.float64)) for g in grads.values()]
+    norm = float(np.sqrt(np.sum(squares)))
+    if norm > max_norm:
+        for name, g in grads.items():
+            named[name].grad = g * (max_norm / norm)
+    return norm

@@ -128,7 +128,7 @@ class Rule:
         self.function, self.name = function, function.__name__
         self.own = hasattr(function, "on_arrays")  # made by @primitive, not NumPy's
         run: Callable[..., Any] = getattr(function, "on_arrays", function)
-        self.run = (lambda *xs, **static: run(xs, **static)) if each else run
+        self.run: Callable[..., Any] = (lambda *xs, **kw: run(xs, **kw)) if each else run
         self.vjps, self.each, self.joint, self.bind, self.into = vjps, each, joint, bind, into
         self.broadcasts = isinstance(function, np.ufunc) if broadcasts is None else broadcasts
         self.shared = bool(each or joint)  # one function for all arguments

@@ -1,0 +1,409 @@
+"""check_grads: the engine's gradient of a function against numeric derivatives of the same lines.
+
+The engine's side runs the function on Tensors and walks the graph back. The numeric side runs it on
+plain arrays (`plain` for the Parameters of modules) and uses no derivative rule at all. Both take
+the same random cotangents v, so that what is compared is the gradient of sum(v * f(...)).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from ..cells import leaves, map_tree
+from ..errors import ConversionError, DtypeError, TinygradError
+from ..module import Module, Parameter
+from ..tensor import Tensor, grad
+from .numeric import Derivative, ladder
+from .parameters import plain
+
+ROUNDING = float(np.finfo(np.float64).eps)
+RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
+
+
+class GradientError(TinygradError, AssertionError):
+    """A gradient is wrong, or could not be decided. `.report` has the details."""
+
+    def __init__(self, report: GradReport) -> None:
+        super().__init__(report.text())
+        self.report = report
+
+
+@dataclass
+class Finding:
+    """One comparison: of an element, or of the derivative along a random direction."""
+
+    argument: str
+    index: tuple[int, ...] | None  # None: along a direction through all elements
+    backward: float
+    numeric: Derivative
+    scale: float  # the size of this argument's gradient
+    verdict: str = "PASS"
+
+    @property
+    def difference(self) -> float:
+        """|backward - numeric|."""
+        return abs(self.backward - self.numeric.value)
+
+    @property
+    def error(self) -> float:
+        """The difference relative to the size of the argument's gradient."""
+        return self.difference / self.scale if self.scale else self.difference
+
+    def __str__(self) -> str:
+        at = "along a direction" if self.index is None else f"element {list(self.index)}"
+        value, error, h = self.numeric
+        return (
+            f"{self.argument}, {at}: backward {self.backward:.12g}, numeric {value:.12g} "
+            f"+- {error:.1g} (h = 2**{int(np.log2(h))}), difference {self.difference:.3g}"
+        )
+
+
+@dataclass
+class GradReport:
+    """What a check found; `print(report.text())`."""
+
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    wrong: dict[str, tuple[int, int]] = field(default_factory=dict)  # argument: wrong of how many
+
+    @property
+    def verdict(self) -> str:
+        """PASS, FAIL, or INCONCLUSIVE where the numeric derivative is not good enough to tell."""
+        verdicts = {f.verdict for f in self.findings}
+        return next((v for v in ("FAIL", "INCONCLUSIVE") if v in verdicts), "PASS")
+
+    @property
+    def ok(self) -> bool:
+        """Whether every comparison passed."""
+        return self.verdict == "PASS"
+
+    @property
+    def worst(self) -> Finding | None:
+        """The comparison that decides: the worst of the verdict, single elements first."""
+        matching = [f for f in self.findings if f.verdict == self.verdict]
+        named = [f for f in matching if f.index is not None] if not self.ok else []
+        return max(named or matching, key=lambda f: f.error, default=None)
+
+    def text(self) -> str:
+        """At most 25 lines: the verdict, the worst element, and what each argument did."""
+        arguments = list(dict.fromkeys(f.argument for f in self.findings))
+        lines = [f"{self.name}: {self.verdict}, {len(self.findings)} comparisons"]
+        if self.worst:
+            lines.append(f"  worst: {self.worst}")
+        for argument in arguments[:20]:
+            own = [f for f in self.findings if f.argument == argument]
+            line = f"  {argument}: relative error {max(f.error for f in own):.1e}"
+            if argument in self.wrong:
+                line += ", wrong in {} of {} elements".format(*self.wrong[argument])
+            if argument in self.unused:
+                line += ", not used by f"
+            lines.append(line)
+        if len(arguments) > 20:
+            lines.append(f"  and {len(arguments) - 20} arguments more")
+        return "\n".join(lines)
+
+
+def check_grads(f: Callable[..., Any], *args: Any, **options: Any) -> GradReport:
+    """Check the gradients of f by numeric derivatives; raise GradientError where one is wrong.
+
+        testing.check_grads(lambda x, W: np.tanh(x @ W), x, W)
+        testing.check_grads(rnn, x)                # x, and every Parameter of the layer
+        testing.check_grads(lambda x: loss(model(x)), x)      # Modules that f closes over, too
+
+    f        takes and returns arrays, or nests (tuples, dicts) of them; runs on Tensors and on
+             plain arrays alike, gives the same result each time, and changes nothing
+    args     float64 arrays are checked, other arguments passed on; Modules: all their Parameters
+    options  wrt: what to check instead of everything: indices of args, Parameters, Modules
+             cotangent: weights of the outputs, in f's own form; default: random
+             directions: how many random directions for each argument, or "all" for every element;
+             "auto" is every element up to 32 of them, else 3 directions
+             rtol: relative tolerance, 1e-9 of an argument's largest gradient; seed; name
+
+    A difference fails when it exceeds ten times the numeric derivative's own error bar plus rtol.
+    The error names the argument, the element and both values. Raises DtypeError for float32 (its
+    rounding would hide faults) and ConversionError where f does not run on plain arrays.
+    """
+    report = grad_report(f, *args, **options)
+    if not report.ok:
+        raise GradientError(report)
+    return report
+
+
+def grad_report(
+    f: Callable[..., Any],
+    *args: Any,
+    wrt: Any = None,
+    cotangent: Any = None,
+    directions: int | str = "auto",
+    rtol: float = 1e-9,
+    seed: int = 0,
+    name: str | None = None,
+) -> GradReport:
+    """As check_grads, but returns the GradReport whatever the verdict."""
+    report = GradReport(name or str(getattr(f, "__name__", type(f).__name__)))
+    rng = np.random.default_rng(seed)
+    variables = _variables(f, args, wrt)
+    chosen = [v for v in variables if _is_wanted(v, wrt)]
+    for v in chosen:
+        if v.value.dtype != np.float64:
+            raise DtypeError(
+                f"{v.name} is {v.value.dtype}: gradients are checked in float64. Convert arrays by "
+                ".astype(np.float64), make modules with dtype=np.float64"
+            )
+    weights, gradients = _backward(f, args, chosen, cotangent, rng)
+    with _evaluator(f, args, variables, weights) as (evaluate, arrays):
+        size = evaluate.magnitude()
+        for v, g in zip(chosen, gradients, strict=True):
+            if g is None:
+                report.unused.append(v.name)
+            g = np.zeros(v.value.shape) if g is None else g
+            array = arrays[v.key]
+            everywhere = directions == "all" or (directions == "auto" and g.size <= 32)
+            for u in [] if everywhere else _directions(rng, g.shape, directions):
+                report.findings.append(_compare(v.name, None, u, g, array, evaluate, size, rtol))
+            known = [x for x in report.findings if x.argument == v.name]
+            if everywhere or any(x.verdict == "FAIL" for x in known):
+                found = [
+                    _compare(v.name, index, _unit(g.shape, index), g, array, evaluate, size, rtol)
+                    for index in np.ndindex(g.shape)
+                ]
+                report.findings += found
+                bad = sum(x.verdict == "FAIL" for x in found)
+                if bad:
+                    report.wrong[v.name] = (bad, len(found))
+    return report
+
+
+# ----- what is checked ---------------------------------------------------------------------------
+
+
+@dataclass
+class _Variable:
+    """A float array that f depends on: an argument (or part of one), or a Parameter."""
+
+    name: str
+    key: int  # the Parameter's id, or the argument's place among all leaves
+    value: np.ndarray
+    argument: int | None  # which of args it belongs to
+    owner: Any  # the Parameter, or the Module that led to it
+    parameter: Parameter | None
+
+
+def _variables(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> list[_Variable]:
+    found: list[_Variable] = []
+    names = _argument_names(f, len(args))
+    count = 0
+    for i, arg in enumerate(args):
+        if isinstance(arg, Module):
+            continue
+        parts = leaves(arg)
+        for k, part in enumerate(parts):
+            value = part.data if isinstance(part, Tensor) else part
+            if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
+                name = names[i] if len(parts) == 1 else f"{names[i]}[{k}]"
+                found.append(_Variable(name, count, np.asarray(value), i, None, None))
+            count += 1
+    for prefix, module, at in _modules(f, args, names, wrt):
+        for name, p in module.named_parameters().items():
+            if not any(v.parameter is p for v in found):
+                full = f"{prefix}.{name}" if prefix else name
+                found.append(_Variable(full, id(p), p.data, at, module, p))
+    return found
+
+
+def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
+    """The names that f's own signature gives to its positional arguments."""
+    names: list[str] = []
+    try:
+        for p in inspect.signature(f).parameters.values():
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                names.append(p.name)
+    except (TypeError, ValueError):
+        pass
+    return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
+
+
+def _modules(
+    f: Callable[..., Any], args: tuple[Any, ...], names: list[str], wrt: Any
+) -> Iterator[tuple[str, Module, int | None]]:
+    """Modules that f depends on: f, its owner, arguments, what it closes over, and those in wrt."""
+    for owner in (f, getattr(f, "__self__", None)):
+        if isinstance(owner, Module):
+            yield "", owner, None
+    for k, arg in enumerate(args):
+        if isinstance(arg, Module):
+            yield names[k], arg, k
+    if inspect.isfunction(f):
+        inner = inspect.getclosurevars(f).nonlocals
+        found = {name: f.__globals__.get(name) for name in _global_names(f.__code__)} | dict(inner)
+        for name, value in found.items():
+            if isinstance(value, Module):
+                yield name, value, None
+    for item in wrt if isinstance(wrt, (list, tuple)) else [wrt]:
+        if isinstance(item, Module):
+            yield type(item).__name__, item, None
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """The names that a function looks up, with those of the functions defined inside it."""
+    inner = [_global_names(c) for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _is_wanted(v: _Variable, wrt: Any) -> bool:
+    if wrt is None:
+        return True
+    for item in wrt if isinstance(wrt, (list, tuple)) else [wrt]:
+        if item is v.parameter and item is not None:
+            return True
+        if isinstance(item, Module) and any(p is v.parameter for p in item.parameters()):
+            return True
+        if isinstance(item, int) and item == v.argument:
+            return True
+    return False
+
+
+# ----- the two sides -----------------------------------------------------------------------------
+
+
+def _outputs(result: Any) -> list[Any]:
+    """The float arrays or Tensors that a function returned."""
+    return [out for out in leaves(result) if getattr(out, "dtype", np.dtype(int)).kind == "f"]
+
+
+def _backward(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    chosen: list[_Variable],
+    cotangent: Any,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], list[Any]]:
+    """The engine's gradients of sum(v * f(...)), and the cotangents v."""
+    tensors = {v.key: Tensor(v.value, requires_grad=True) for v in chosen if v.parameter is None}
+    outputs = _outputs(f(*_filled(args, tensors)))
+    if cotangent is None:
+        weights = [_rounded_normals(rng, out.shape) for out in outputs]
+    else:
+        weights = [np.asarray(v, dtype=np.float64) for v in leaves(cotangent)]
+    total: Any = 0.0
+    for out, v in zip(outputs, weights, strict=True):
+        total = total + (out * v).sum()
+    inputs = [v.parameter if v.parameter is not None else tensors[v.key] for v in chosen]
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        return weights, [None] * len(chosen)
+    found = grad(total, inputs, allow_unused=True)
+    return weights, [None if g is None else g.data for g in found]
+
+
+class _Evaluate:
+    """sum(v * f(...)) on plain arrays, as differences of outputs."""
+
+    def __init__(self, run: Callable[[], Any], weights: list[np.ndarray]) -> None:
+        self.run, self.weights = run, weights
+
+    def outputs(self) -> list[np.ndarray]:
+        found = _outputs(self.run())
+        if any(isinstance(out, Tensor) for out in found):
+            raise ConversionError(
+                "f returned a Tensor although it was called on plain arrays: it uses a Tensor or "
+                "a Parameter that the check cannot see. Pass it as an argument, or its Module"
+            )
+        return [np.array(out) for out in found]  # f may return a view of what is changed next
+
+    def magnitude(self) -> float:
+        """The size of what is summed: its rounding is the noise of the differences."""
+        return float(
+            sum(np.abs(o * v).sum() for o, v in zip(self.outputs(), self.weights, strict=True))
+        )
+
+    def difference(self, array: np.ndarray, u: np.ndarray, h: float) -> float:
+        """sum(v * (f(x + h u) - f(x - h u))): subtracted first, then summed, to lose nothing."""
+        x = array.copy()
+        try:
+            np.copyto(array, x + h * u)
+            plus = self.outputs()
+            np.copyto(array, x - h * u)
+            minus = self.outputs()
+        finally:
+            np.copyto(array, x)
+        return float(
+            sum(((p - m) * v).sum() for p, m, v in zip(plus, minus, self.weights, strict=True))
+        )
+
+
+@contextmanager
+def _evaluator(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    variables: list[_Variable],
+    weights: list[np.ndarray],
+) -> Iterator[tuple[_Evaluate, dict[int, np.ndarray]]]:
+    """The plain side, and the arrays that it computes with: changing one changes f's input."""
+    arrays = {v.key: np.array(v.value) for v in variables if v.parameter is None}
+    with plain(*{id(v.owner): v.owner for v in variables if v.owner is not None}.values()) as swaps:
+        plain_args = _filled(args, arrays)
+        with np.errstate(all="ignore"):  # a rung outside the domain is left out, without a word
+            yield _Evaluate(lambda: f(*plain_args), weights), arrays | swaps
+
+
+def _filled(args: tuple[Any, ...], values: dict[int, Any]) -> tuple[Any, ...]:
+    """args with some of their leaves replaced."""
+    count = iter(range(10**9))
+
+    def fill(leaf: Any) -> Any:
+        k = next(count)
+        return values.get(k, leaf.data if isinstance(leaf, Tensor) else leaf)
+
+    return tuple(arg if isinstance(arg, Module) else map_tree(fill, arg) for arg in args)
+
+
+def _compare(
+    argument: str,
+    index: tuple[int, ...] | None,
+    u: np.ndarray,
+    g: np.ndarray,
+    array: np.ndarray,
+    evaluate: _Evaluate,
+    size: float,
+    rtol: float,
+) -> Finding:
+    """The gradient g along u against the numeric derivative along u."""
+    numeric = ladder(lambda h: evaluate.difference(array, u, h), ROUNDING * size)
+    scale = float(np.abs(g).max(initial=0.0)) * float(np.linalg.norm(u))
+    finding = Finding(argument, index, float((g * u).sum()), numeric, scale)
+    if not np.isfinite(finding.backward):
+        finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"
+    elif not numeric.error <= RELIABLE * max(scale, abs(numeric.value), size):
+        finding.verdict = "INCONCLUSIVE"
+    elif finding.difference > 10 * numeric.error + rtol * scale:
+        finding.verdict = "FAIL"
+    return finding
+
+
+# ----- directions --------------------------------------------------------------------------------
+
+
+def _rounded_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal numbers rounded to 1/64: two wrong elements cannot cancel, as they can with +-1."""
+    return np.round(rng.standard_normal(shape) * 64) / 64
+
+
+def _directions(
+    rng: np.random.Generator, shape: tuple[int, ...], directions: int | str
+) -> list[np.ndarray]:
+    count = 3 if isinstance(directions, str) else directions
+    return [_rounded_normals(rng, shape) for _ in range(count)]
+
+
+def _unit(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
+    u = np.zeros(shape)
+    u[index] = 1.0
+    return u

@@ -1,0 +1,63 @@
+"""plain: a module whose Parameters are, for a while, ordinary NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..module import Module, Parameter
+
+
+@contextmanager
+def plain(*modules: Module) -> Iterator[dict[int, np.ndarray]]:
+    """Inside, every Parameter of the modules is an ndarray: they run without the engine.
+
+        with testing.plain(rnn):
+            rnn(x).outputs          # an ndarray; not one Tensor was made
+
+    Yields the arrays by the id of the Parameter that each stands for; they are copies and may be
+    changed. The Parameters are put back at the end, after an exception too.
+    """
+    arrays: dict[int, np.ndarray] = {}
+
+    def swapped(value: Any) -> Any:
+        if isinstance(value, Parameter):
+            return arrays.setdefault(id(value), value.numpy())
+        if isinstance(value, dict):
+            return {key: swapped(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            items = [swapped(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return value
+
+    before: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    try:
+        for module in modules:
+            for part in submodules(module):
+                before.append((vars(part), dict(vars(part))))
+                vars(part).update({name: swapped(value) for name, value in vars(part).items()})
+        yield arrays
+    finally:
+        for attributes, values in reversed(before):
+            attributes.update(values)
+
+
+def submodules(value: Any, seen: set[int] | None = None) -> list[Module]:
+    """A module and all modules inside it, each once."""
+    seen = set() if seen is None else seen
+    items: Any = ()
+    found: list[Module] = []
+    if isinstance(value, Module) and id(value) not in seen:
+        seen.add(id(value))
+        found.append(value)
+        items = list(vars(value).values())
+    elif isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, (list, tuple)):
+        items = value
+    for item in items:
+        found += submodules(item, seen)
+    return found

@@ -1,0 +1,43 @@
+"""`python -m tinygrad_rnn`: the demo."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read the command line, run the demo, return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_rnn",
+        description="The demo: gradients checked, text learnt, a task that needs the future.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
+    parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")
+    parser.add_argument(
+        "--out", default="tinygrad_rnn_demo", metavar="DIR", help="where the weights go"
+    )
+    arguments = parser.parse_args(argv)
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        # BLAS reads these when NumPy is loaded, which has happened: start again. With matrices
+        # this small a second thread costs more than it brings, and sums in another order.
+        command = [sys.executable, "-m", "tinygrad_rnn", *(sys.argv[1:] if argv is None else argv)]
+        return subprocess.call(command, env=os.environ | dict.fromkeys(THREADS, "1"))
+    from .demo import run
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in step with the progress on stderr
+    run(seed=arguments.seed, quick=arguments.quick, out=arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -13,13 +13,15 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 
 from . import errors, init, rules
 from .cells import Cell, RNNCell
+from .differentiate import detect_nonfinite, grad, no_grad
 from .functions import log_softmax, relu, sigmoid, softmax, softplus
-from .graph import Array, defvjp, detect_nonfinite, no_grad
 from .losses import cross_entropy, mse, rmse
 from .module import Linear, Module, Parameter
 from .optim import SGD, Adagrad, Adam, clip_grad_norm
 from .recurrent import RNN, BiRNN, RNNOutput
-from .tensor import Tensor, grad, primitive
+from .rules import primitive
+from .tensor import Tensor
+from .vjp import Array, defvjp
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ import numpy as np
 from . import init
 from .errors import CellError
 from .functions import activation as activation_named
-from .graph import Array
 from .module import Module, Parameter
+from .vjp import Array
 
 
 def map_tree(f: Callable[..., Any], tree: Any, *others: Any) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 
 from . import testing
 from .cells import RNNCell
+from .differentiate import no_grad
 from .functions import softmax
-from .graph import no_grad
 from .losses import cross_entropy
 from .module import Linear, Module
 from .optim import Adam, clip_grad_norm

@@ -1,6 +1,13 @@
-"""The named errors. Each is a TinygradError and also the built-in error that fits."""
+"""The named errors, and what the engine says when it raises one.
+
+Each error is a TinygradError and also the built-in error that fits. The functions below make the
+engine's own errors: all its sentences stand here, each with what was expected and what to do next,
+and the code that raises them stays short.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TinygradError(Exception):
@@ -8,7 +15,7 @@ class TinygradError(Exception):
 
 
 class ShapeError(TinygradError, ValueError):
-    """Shapes, lengths or batch sizes that do not fit together."""
+    """Shapes, lengths, batch sizes or choices that do not fit."""
 
 
 class DtypeError(TinygradError, TypeError):
@@ -16,7 +23,7 @@ class DtypeError(TinygradError, TypeError):
 
 
 class ConversionError(TinygradError, TypeError):
-    """NumPy asked a Tensor to turn into a plain array, which would lose its graph."""
+    """Something would turn a Tensor into a plain array, and so lose its graph."""
 
 
 class InplaceError(TinygradError, TypeError):
@@ -32,11 +39,11 @@ class RuleError(TinygradError, ValueError):
 
 
 class GraphFreedError(TinygradError, RuntimeError):
-    """The graph was already walked back, and its saved arrays were freed."""
+    """The graph was already walked back, and what it kept was freed."""
 
 
 class NoGradientError(TinygradError, RuntimeError):
-    """A gradient was asked of a Tensor that needs none."""
+    """A gradient was asked of something that has none."""
 
 
 class NotScalarError(TinygradError, ValueError):
@@ -61,3 +68,191 @@ class CellError(TinygradError, TypeError, ValueError):
 
 class RngError(TinygradError, TypeError):
     """Something is drawn at random, and no seed or generator was given."""
+
+
+# ----- making a Tensor ---------------------------------------------------------------------------
+
+
+def not_a_number_type(dtype: Any) -> DtypeError:
+    """Complex numbers, strings, objects."""
+    return DtypeError(f"a Tensor holds floats, integers or booleans, not {dtype}")
+
+
+def integers_have_no_gradient(dtype: Any) -> DtypeError:
+    """requires_grad=True for integers or booleans."""
+    return DtypeError(
+        f"{dtype} tensors are constants: only floats have gradients. Give floats, or "
+        "dtype=np.float64"
+    )
+
+
+def other_array(what: str, shape: Any, dtype: Any, expected: tuple[Any, Any]) -> TinygradError:
+    """`.data` or `.grad` set to an array of another shape or dtype."""
+    kind = ShapeError if shape != expected[0] else DtypeError
+    return kind(
+        f"{what} must stay {expected[0]} {expected[1]}; the new array is {shape} {dtype}. Convert "
+        "it, or make a new Tensor"
+    )
+
+
+def not_a_leaf() -> NoGradientError:
+    """`.grad` set where no gradient arrives."""
+    return NoGradientError("only leaves, made with requires_grad=True, hold a gradient")
+
+
+# ----- losing the graph --------------------------------------------------------------------------
+
+
+def plain_array_wanted() -> ConversionError:
+    """NumPy called `__array__`."""
+    return ConversionError(
+        "a Tensor does not turn into a plain array by itself: its graph would be lost without a "
+        "word. Use t.data for the values, t.detach() to cut the graph on purpose, np.stack to join "
+        "Tensors in one Tensor, and np.* functions on the Tensor itself"
+    )
+
+
+def has_a_graph(doing: str) -> ConversionError:
+    """Copying, pickling or wrapping a Tensor that was computed."""
+    return ConversionError(
+        f"{doing} a Tensor that needs a gradient would lose its graph: use its .detach()"
+    )
+
+
+def written_into(name: str) -> InplaceError:
+    """out= or ufunc.at with a Tensor."""
+    return InplaceError(
+        f"np.{name} cannot write into an array and be differentiated: use its result instead "
+        "(a = a + t rather than a += t or out=a)"
+    )
+
+
+def element_set() -> InplaceError:
+    """t[i] = v."""
+    return InplaceError(
+        "the elements of a Tensor cannot be set: the graph still needs the old ones. Collect the "
+        "parts in a list and join them, np.stack(parts), or choose by np.where(mask, a, b)"
+    )
+
+
+def value_read(what: str) -> TraceError:
+    """A value was asked for while tracing."""
+    return TraceError(
+        f"{what} reads the value of a Tensor while a step is traced: the value would be baked into "
+        "the traced loop. Use np.where for choices that depend on values, or scan=False"
+    )
+
+
+# ----- rules -------------------------------------------------------------------------------------
+
+
+def no_rule(function: Any) -> MissingRuleError:
+    """A function that is not in the table."""
+    name = getattr(function, "__name__", repr(function))
+    return MissingRuleError(
+        f"no VJP is registered for {name}, so it cannot be differentiated. Register one, "
+        f"tg.defvjp({name}, lambda g, x0: ...), or call it on t.detach().data"
+    )
+
+
+def no_form(name: str, form: str) -> MissingRuleError:
+    """A ufunc's method or keyword that has no rule."""
+    return MissingRuleError(
+        f"np.{name}{form} has no VJP on Tensors; use np.sum, np.max, np.cumsum ... for reductions, "
+        "np.where for where=, .astype for dtype="
+    )
+
+
+def no_vjp(name: str, i: int) -> MissingRuleError:
+    """An argument beyond those that the rule knows."""
+    return MissingRuleError(
+        f"no VJP of {name} for argument {i}: register it with tg.defvjp({name}, ...), or give that "
+        "argument as x.detach()"
+    )
+
+
+def unknown_keyword(name: str, keyword: str, value: Any, known: Any) -> MissingRuleError:
+    """A keyword that no VJP of the rule names."""
+    return MissingRuleError(
+        f"{name} on Tensors: the rule knows nothing of {keyword}={value!r}, and leaving it out "
+        f"would give a wrong gradient. Known keywords: {', '.join(sorted(known)) or 'none'}. For "
+        f"more, register a rule whose VJPs name it: tg.defvjp({name}, ...)"
+    )
+
+
+def unknown_parameter(name: str, parameter: str, known: Any) -> RuleError:
+    """A VJP's parameter that is neither an operand nor a keyword."""
+    return RuleError(
+        f"defvjp({name}): unknown parameter {parameter!r} in a VJP; use g, out, x0, x1, ..., xs, "
+        f"shapes, or a keyword of {name} ({', '.join(known) or 'it has none'})"
+    )
+
+
+def wrong_gradient_shape(node: Any, i: int, returned: Any, expected: Any) -> RuleError:
+    """A VJP returned something that its argument does not fit."""
+    return RuleError(
+        f"the VJP of {node.rule.name} for argument {i} returned shape {returned}, expected "
+        f"{expected}; the call was {node}"
+    )
+
+
+# ----- calls and walks ---------------------------------------------------------------------------
+
+
+def misfit(name: str, operands: list[Any], place: Any, error: Exception) -> ShapeError:
+    """NumPy found that operands do not fit together."""
+    shapes = ", ".join(str(getattr(a, "shape", a)) for a in operands)
+    return ShapeError(f"{name} of shapes {shapes}{f', in {place}' if str(place) else ''}: {error}")
+
+
+def graph_freed(node: Any) -> GraphFreedError:
+    """The walk met a node whose edges are gone."""
+    return GraphFreedError(
+        f"the graph behind {node} was already walked back and freed. For a second gradient, pass "
+        "retain_graph=True to the first; for a recurrent state carried from one chunk to the next, "
+        "detach it (state.detach()) between the chunks"
+    )
+
+
+def needs_no_gradient() -> NoGradientError:
+    """backward or grad of a constant."""
+    return NoGradientError(
+        "this Tensor needs no gradient: nothing that it was computed from has requires_grad=True, "
+        "or it was computed inside no_grad or detached"
+    )
+
+
+def function_given() -> NoGradientError:
+    """tg.grad(f) instead of tg.grad(y, inputs)."""
+    return NoGradientError(
+        "tg.grad takes the result of a function and its inputs. Type: y = f(x); tg.grad(y, [x])"
+    )
+
+
+def needs_a_cotangent(shape: Any) -> NotScalarError:
+    """Several elements, and no cotangent."""
+    return NotScalarError(
+        f"the gradient of a Tensor of shape {shape} needs a cotangent: reduce it to one number "
+        "first (.sum(), .mean(), a loss), or pass gradient= of that shape"
+    )
+
+
+def wrong_cotangent(shape: Any, expected: Any) -> ShapeError:
+    """gradient= of another shape than y."""
+    return ShapeError(f"gradient must have the shape {expected} of the Tensor; got {shape}")
+
+
+def unused_input(k: int, x: Any) -> UnusedInputError:
+    """grad of an input that y does not use."""
+    why = "is not used by y" if x.requires_grad else "needs no gradient"
+    return UnusedInputError(
+        f"input {k}, of shape {x.shape}, {why}. Pass allow_unused=True to get None for it"
+    )
+
+
+def not_finite(what: str, count: int, size: int, index: Any, value: Any) -> NonFiniteError:
+    """detect_nonfinite found one."""
+    return NonFiniteError(
+        f"{count} of {size} elements of {what} are not finite; the first is {value} at index "
+        f"{index}"
+    )

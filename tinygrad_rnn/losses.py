@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import DtypeError, ShapeError
 from .functions import log_softmax, root_mean_square, valid_steps
-from .graph import Array
+from .vjp import Array
 
 
 def cross_entropy(
@@ -102,13 +102,13 @@ def _error(output: Array, target: Array, lengths: Array, mask: Array) -> tuple[A
 
 
 def _valid(shape: tuple[int, ...], lengths: Array, mask: Array) -> Any:
-    if lengths is not None and not shape:
-        raise ShapeError("lengths need a time axis: give (T, N, K) or (T, K)")
+    if not shape and (lengths is not None or mask is not None):
+        raise ShapeError("lengths and mask need a time axis: give (T, N, K) or (T, K)")
     return valid_steps(shape, lengths, mask) if shape else None
 
 
 def _reduced(losses: Any, valid: Any, reduction: str) -> Any:
-    """Losses (T, N) or (T,), 0 already... in padding they are left out here."""
+    """One number from losses (T, N) or (T,); padding is left out."""
     if valid is not None:
         losses = np.where(valid, losses, 0)
     total = np.sum(losses)

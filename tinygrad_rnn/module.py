@@ -10,8 +10,8 @@ import numpy as np
 from . import init
 from .errors import ShapeError
 from .functions import activation as activation_named
-from .graph import Array
 from .tensor import Tensor
+from .vjp import Array
 
 
 class Parameter(Tensor):
@@ -44,10 +44,16 @@ class Module:
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every Parameter once, by its dotted name; a shared one under the first of its names."""
-        names: dict[int, tuple[str, Parameter]] = {}
-        for name, value in _leaves(vars(self), "", {id(self)}):
-            names.setdefault(id(value), (name, value))
-        return dict(names.values())
+        found: dict[str, Parameter] = {}
+        known: set[int] = set()
+        for name, p in _leaves(self, "", set()):
+            if id(p) in known:
+                continue
+            if name in found:
+                raise ShapeError(f"two Parameters have the name {name!r}: rename one of the keys")
+            known.add(id(p))
+            found[name] = p
+        return found
 
     def parameters(self) -> list[Parameter]:
         """Every Parameter once."""
@@ -71,15 +77,17 @@ class Module:
         own = self.named_parameters()
         differences = [f"{name}: missing" for name in own if name not in arrays]
         differences += [f"{name}: unknown" for name in arrays if name not in own]
+        new = {name: np.asarray(arrays[name]) for name in own if name in arrays}
         differences += [
-            f"{name}: shape {np.shape(arrays[name])}, expected {p.shape}"
-            for name, p in own.items()
-            if name in arrays and np.shape(arrays[name]) != p.shape
+            f"{name}: shape {array.shape}, expected {own[name].shape}"
+            for name, array in new.items()
+            if array.shape != own[name].shape
         ]
         if differences:
             raise ShapeError("load_state_dict changed nothing: " + "; ".join(differences))
+        converted = {name: array.astype(own[name].dtype) for name, array in new.items()}
         for name, p in own.items():
-            p.data = np.asarray(arrays[name]).astype(p.dtype)
+            p.data = converted[name]
 
     def __repr__(self) -> str:
         shapes = "  ".join(f"{name} {p.shape}" for name, p in self.named_parameters().items())
@@ -88,19 +96,14 @@ class Module:
 
 
 def _leaves(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:
-    """Parameters below a value, with their dotted names."""
+    """Parameters below a value, with their dotted names; each Module and container once."""
     if isinstance(value, Parameter):
         yield name, value
+    if not isinstance(value, (Module, dict, list, tuple)) or id(value) in seen:
         return
-    items: Any = ()
-    if isinstance(value, Module) and id(value) not in seen:
-        seen = seen | {id(value)}
-        items = vars(value).items()
-    elif isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    for key, item in items:
+    seen.add(id(value))
+    value = vars(value) if isinstance(value, Module) else value
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         yield from _leaves(item, f"{name}.{key}" if name else str(key), seen)
 
 

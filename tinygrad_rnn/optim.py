@@ -16,10 +16,10 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Parameter] | Mapping[str, Parameter], lr: float):
         values = parameters.values() if isinstance(parameters, Mapping) else parameters
-        self.parameters = list(values)
+        self.parameters = list({id(p): p for p in values}.values())  # a shared one steps once
         self.lr = lr
-        if not self.parameters:
-            raise ShapeError("no parameters to train: pass module.parameters()")
+        if not all(isinstance(p, Parameter) for p in self.parameters) or not self.parameters:
+            raise ShapeError("expected a list or dict of Parameters: pass module.parameters()")
         if lr < 0:
             raise ShapeError(f"lr={lr}: a learning rate is not negative")
 
@@ -123,8 +123,11 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
                 f"the gradient of parameter {name}, shape {g.shape}, is not finite. Run the "
                 "forward and backward pass inside tg.detect_nonfinite() to find the operation"
             )
-    squares = [np.sum(np.square(g, dtype=np.float64)) for g in grads.values()]
-    norm = float(np.sqrt(np.sum(squares)))
+    largest = max((float(np.abs(g).max(initial=0)) for g in grads.values()), default=0.0)
+    if largest == 0:
+        return 0.0
+    squares = [np.sum(np.square(g / largest, dtype=np.float64)) for g in grads.values()]
+    norm = largest * float(np.sqrt(np.sum(squares)))  # scaled, so that squares do not overflow
     if norm > max_norm:
         for name, g in grads.items():
             named[name].grad = g * (max_norm / norm)

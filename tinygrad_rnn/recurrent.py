@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cells import Cell, leaves, map_tree
+from .differentiate import no_grad
 from .errors import CellError, ShapeError
 from .functions import valid_steps
-from .graph import Array, Place, no_grad, record, recording
 from .module import Module
-from .tensor import Tensor, unstack
+from .record import Place, record, recording
+from .tensor import Tensor
+from .vjp import Array
 
 
 class RNNOutput(NamedTuple):
@@ -107,7 +109,7 @@ class RNN(Module):
         states: list[Any] = [None] * steps
         path = ".".join(filter(None, [record.place.path, self.name]))
         direction = "reverse" if self.reverse else "forward"
-        x_steps = unstack(x)
+        x_steps = list(x)
         with recording(place=record.place):
             for t in reversed(range(steps)) if self.reverse else range(steps):
                 record.place = Place(path, direction, t)

@@ -15,17 +15,50 @@ Sums over broadcast axes are undone by the walk, not here.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from .graph import RULES as RULES
-from .graph import Array, Static, defvjp
-from .tensor import astype, detach, getitem, numpy_index, primitive, unstack
+from .primitives import astype, detach, getitem, joined_index, unstack
+from .tensor import Tensor, call
+from .vjp import RULES as RULES
+from .vjp import Array, Static, defvjp
 
 Axes = tuple[int, ...]
+
+
+def primitive(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Make your own NumPy function recordable; then say how it is differentiated.
+
+        @tg.primitive
+        def softsign(x):
+            return x / (1 + np.abs(x))
+
+        tg.defvjp(softsign, lambda g, x0: g / (1 + np.abs(x0)) ** 2)
+
+    `f` gets ndarrays and returns an array, or a tuple of them. Array arguments are positional;
+    others are keywords, hashable, and named in the VJPs. On plain arrays it runs as it is.
+    """
+
+    @functools.wraps(f)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if type(value) is not np.ndarray and _holds_tensor(value):
+                return call(recorded, *args, **kwargs)
+        return f(*args, **kwargs)
+
+    recorded.on_arrays = f  # type: ignore[attr-defined]
+    return recorded
+
+
+def _holds_tensor(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return any(isinstance(item, Tensor) for item in value)
+    return isinstance(value, Tensor)
 
 
 # ----- keywords, rewritten once before the call --------------------------------------------------
@@ -99,7 +132,7 @@ defvjp(np.cos, lambda g, x0: g * -np.sin(x0))
 
 def share(wins: Array, ties: Array, dtype: Any) -> Array:
     """1 where an operand wins, 1/2 where it ties, else 0."""
-    return astype(wins, dtype=dtype) + 0.5 * astype(ties, dtype=dtype)
+    return wins.astype(dtype) + 0.5 * ties.astype(dtype)
 
 
 defvjp(
@@ -200,7 +233,7 @@ defvjp(
 
 def extreme(g: Array, out: Array, x0: Array, axis: Any = None, keepdims: bool = False) -> Array:
     """To the elements that are the extreme one, evenly."""
-    ties = astype(x0 == spread(out, x0.shape, axis, keepdims), dtype=g.dtype)
+    ties = (x0 == spread(out, x0.shape, axis, keepdims)).astype(g.dtype)
     return spread(g, x0.shape, axis, keepdims) * (ties / np.sum(ties, axis=axis, keepdims=True))
 
 
@@ -268,7 +301,7 @@ def scatter(g: Array, *arrays: Array, shape: tuple[int, ...], index: tuple[Any, 
 
 def add_at(total: Any, g: Array, xs: tuple[Array, ...], shapes: Any, index: Any) -> None:
     """total[index] += g, counting repeated indices."""
-    where = numpy_index(index, xs)
+    where = joined_index(index, xs)
     if all(x.dtype == bool for x in xs):  # basic indices and masks cannot repeat
         total[where] += g
     else:
@@ -280,7 +313,7 @@ defvjp(
     lambda g, xs, shapes, index: scatter(g, *xs, shape=shapes[0], index=index),
     into=add_at,
 )
-defvjp(scatter, lambda g, xs, shape, index: getitem(g, *xs, index=index))
+defvjp(scatter, lambda g, xs, shape, index: g[joined_index(index, xs)])
 
 
 @primitive
@@ -288,7 +321,7 @@ def scatter_along(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -
     """The transpose of np.take_along_axis: adds g where it was taken from."""
     total = np.zeros(shape, g.dtype)
     grid: list[Any] = [
-        np.arange(n).reshape(-1, *[1] * (g.ndim - 1 - k)) if shape[k] > 1 else 0
+        np.arange(n).reshape(-1, *[1] * (g.ndim - 1 - k)) if shape[k] != 1 else 0
         for k, n in enumerate(g.shape)
     ]
     grid[axis] = indices

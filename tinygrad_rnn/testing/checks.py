@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..cells import leaves, map_tree
+from ..differentiate import grad
 from ..errors import ConversionError, DtypeError, TinygradError
 from ..module import Module, Parameter
-from ..tensor import Tensor, grad
+from ..tensor import Tensor
 from .numeric import Derivative, ladder
 from .parameters import plain
 
@@ -43,7 +44,7 @@ class Finding:
     index: tuple[int, ...] | None  # None: along a direction through all elements
     backward: float
     numeric: Derivative
-    scale: float  # the size of this argument's gradient
+    scale: float  # of this argument's gradient: the largest element, or typical along a direction
     verdict: str = "PASS"
 
     @property
@@ -377,7 +378,8 @@ def _compare(
 ) -> Finding:
     """The gradient g along u against the numeric derivative along u."""
     numeric = ladder(lambda h: evaluate.difference(array, u, h), ROUNDING * size)
-    scale = float(np.abs(g).max(initial=0.0)) * float(np.linalg.norm(u))
+    largest, typical = np.abs(g).max(initial=0.0), np.linalg.norm(g) * np.linalg.norm(u)
+    scale = float(largest if index is not None else typical / max(1.0, g.size**0.5))
     finding = Finding(argument, index, float((g * u).sum()), numeric, scale)
     if not np.isfinite(finding.backward):
         finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"

@@ -1,0 +1,94 @@
+"""The demo and the examples: they run, and their figures hold."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygrad_rnn import __main__, demo
+from tinygrad_rnn.optim import Adam
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    return demo.run(seed=0, quick=True, out=str(tmp_path_factory.mktemp("demo")))
+
+
+def test_gradients_agree_with_finite_differences(figures):
+    assert figures["RNN gradient error"] < 1e-8
+    assert figures["BiRNN gradient error"] < 1e-8
+
+
+def test_characters_are_learnt(figures):
+    assert figures["after"] < figures["unigram"] - 0.5 < figures["before"]
+    assert figures["recited"] == "hello world"
+
+
+def test_only_the_birnn_sees_the_future(figures):
+    assert figures["birnn accuracy"] >= 0.99
+    assert 0.4 <= figures["rnn accuracy"] <= 0.6
+
+
+def test_weights_can_be_loaded_again(figures):
+    alphabet = "".join(sorted(set(demo.corpus())))
+    model = demo.CharacterModel(alphabet, 100, np.random.default_rng(1))
+    (path,) = figures["files"]
+    with np.load(path) as arrays:
+        model.load_state_dict(arrays)
+    assert model.sample("The ", 10, np.random.default_rng(0)).startswith("The ")
+
+
+def test_same_seed_same_numbers():
+    once, again = (demo.future(3, 5) for _ in range(2))
+    assert once == again
+    assert demo.gradients(1) != demo.gradients(2)
+
+
+def test_the_shell_command(tmp_path):
+    run = [sys.executable, "-m", "tinygrad_rnn", "--quick", "--seed", "1", "--out", "here"]
+    result = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for part in (
+        "worst relative error",
+        "unigram entropy",
+        "hello world",
+        "BiRNN right in",
+        "done",
+    ):
+        assert part in result.stdout
+    assert "step" in result.stderr  # progress
+    assert (tmp_path / "here" / "characters.npz").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"]
+
+
+def test_it_starts_again_with_one_thread_only_if_needed(monkeypatch):
+    calls = []
+    monkeypatch.setattr(subprocess, "call", lambda command, env: calls.append(env) or 7)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert __main__.main(["--quick"]) == 7
+    assert calls[0]["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_custom_cell_example():
+    command = [sys.executable, str(ROOT / "examples" / "custom_cell.py"), "--quick"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    assert "PASS" in result.stdout
+    first, last = (float(line.split()[5]) for line in result.stdout.splitlines()[-5::4])
+    assert last < first
+
+
+def test_progress_goes_over_its_own_line_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for step in range(20):
+        demo.progress(step, 20, 0.5)
+    written = capsys.readouterr().err
+    assert "step 11/20  loss 0.500" in written
+    assert "\n" not in written
+
+
+def test_adam_is_what_the_demo_uses():
+    assert demo.Adam is Adam

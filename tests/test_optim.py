@@ -1,0 +1,300 @@
+"""Optimisers and the clipping of gradients."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.errors import NonFiniteError, ShapeError
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+# Each by its closed form, from all the gradients g so far; returns what step number len(g) takes.
+
+
+def sgd(g, momentum=0.0):
+    return 0.1 * sum(momentum**k * v for k, v in enumerate(reversed(g)))
+
+
+def adagrad(g, eps=1e-10):
+    return 0.1 * g[-1] / (math.sqrt(sum(v * v for v in g)) + eps)
+
+
+def adam(g, b1=0.9, b2=0.999, eps=1e-8):
+    mean = (1 - b1) * sum(b1**k * v for k, v in enumerate(reversed(g)))
+    square = (1 - b2) * sum(b2**k * v * v for k, v in enumerate(reversed(g)))
+    n = len(g)
+    return 0.1 * (mean / (1 - b1**n)) / (math.sqrt(square / (1 - b2**n)) + eps)
+
+
+CASES = {
+    "SGD": (tg.SGD, {}, sgd),
+    "momentum": (tg.SGD, {"momentum": 0.9}, lambda g: sgd(g, 0.9)),
+    "Adagrad": (tg.Adagrad, {}, adagrad),
+    "Adagrad eps": (tg.Adagrad, {"eps": 0.5}, lambda g: adagrad(g, 0.5)),
+    "Adam": (tg.Adam, {}, adam),
+    "Adam betas": (tg.Adam, {"betas": (0.5, 0.8), "eps": 0.1}, lambda g: adam(g, 0.5, 0.8, 0.1)),
+}
+
+each_case = pytest.mark.parametrize("case", CASES)
+each_optimizer = pytest.mark.parametrize("Optimizer", [tg.SGD, tg.Adagrad, tg.Adam])
+
+
+def parameters(seed, shapes=((2, 3), (2,), ()), dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    return [tg.Parameter(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def set_gradients(ps, seed, size=1.0):
+    rng = np.random.default_rng(seed)
+    for p in ps:
+        p.grad = (size * rng.standard_normal(p.shape)).astype(p.dtype)
+
+
+def values(ps):
+    return [p.numpy().tolist() for p in ps]
+
+
+@each_case
+@given(seed=SEEDS, present=st.lists(st.tuples(*[st.booleans()] * 3), min_size=1, max_size=5))
+def test_steps_follow_the_formula(case, seed, present):
+    """`present`: which of the three Parameters have a gradient, at each step."""
+    Optimizer, options, formula = CASES[case]
+    ps = parameters(seed)
+    expected = [p.numpy() for p in ps]
+    optimizer = Optimizer(ps, lr=0.1, **options)
+    seen = [[] for _ in ps]
+    for t, flags in enumerate(present):
+        set_gradients(ps, [seed, t])
+        for k, flag in enumerate(flags):
+            if not flag:
+                ps[k].grad = None
+                continue
+            seen[k].append(ps[k].grad)
+            for i in np.ndindex(ps[k].shape):
+                expected[k][i] -= formula([g[i] for g in seen[k]])
+        optimizer.step()
+    for p, values_by_hand in zip(ps, expected, strict=True):
+        np.testing.assert_allclose(p.data, values_by_hand, rtol=1e-12, atol=1e-12)
+
+
+@each_case
+@settings(max_examples=10)
+@given(seed=SEEDS)
+def test_a_quadratic_gets_lower(case, seed):
+    Optimizer, options, _ = CASES[case]
+    (p,) = parameters(seed, [(3,)])
+    goal = p.data + np.random.default_rng(seed).choice([-1, 1], 3)
+    optimizer, losses = Optimizer([p], lr=0.05, **options), []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = ((p - goal) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(3)
+    assert losses[-1] < 2
+
+
+def test_the_first_steps_of_adam_have_the_size_of_the_learning_rate():
+    for options, lr in (({}, 1e-3), ({"lr": 0.25}, 0.25)):
+        (p,) = parameters(0, [(3,)])
+        before = p.data
+        set_gradients([p], 0, 100)
+        tg.Adam([p], **options).step()
+        np.testing.assert_allclose(p.data - before, -lr * np.sign(p.grad), rtol=1e-6)
+
+
+@each_case
+def test_a_parameter_without_gradient_stays(case):
+    Optimizer, options, _ = CASES[case]
+    ps = parameters(0)
+    optimizer = Optimizer(ps, lr=0.1, **options)
+    set_gradients(ps, 0)
+    optimizer.step()
+    ps[0].grad = None
+    before = values(ps)
+    optimizer.step()
+    assert [a == b for a, b in zip(before, values(ps), strict=True)] == [True, False, False]
+
+
+@each_optimizer
+def test_named_parameters_are_accepted(Optimizer):
+    results = []
+    for form in (tg.Module.named_parameters, tg.Module.parameters, lambda m: iter(m.parameters())):
+        model = tg.Linear(2, 3, rng=0)
+        optimizer = Optimizer(form(model), lr=0.1)
+        set_gradients(model.parameters(), 0)
+        optimizer.step()
+        results.append(values(model.parameters()))
+    assert results[0] == results[1] == results[2]
+    assert results[0] != values(tg.Linear(2, 3, rng=0).parameters())
+
+
+@each_optimizer
+def test_the_learning_rate_may_be_set(Optimizer):
+    moves = []
+    for lr in (0.25, 0.5, 0.0):
+        (p,) = parameters(0, [(3,)])
+        before = p.data
+        optimizer = Optimizer([p], lr=1.0)
+        optimizer.lr = lr
+        set_gradients([p], 0)
+        optimizer.step()
+        moves.append(p.data - before)
+    np.testing.assert_allclose(moves[1], 2 * moves[0], rtol=1e-12)
+    assert moves[0].all()
+    assert not moves[2].any()
+
+
+@each_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_stay_frozen_and_keep_their_dtype(case, dtype):
+    Optimizer, options, _ = CASES[case]
+    ps = parameters(0, dtype=dtype)
+    optimizer = Optimizer(ps, lr=np.float64(0.1), **options)
+    for t in range(2):
+        set_gradients(ps, t)
+        optimizer.step()
+    for p in ps:
+        assert p.data.dtype == p.grad.dtype == dtype
+        assert p.data.flags.writeable is False
+
+
+@each_case
+def test_nothing_is_changed_in_place(case):
+    Optimizer, options, _ = CASES[case]
+    ps = parameters(0)
+    optimizer = Optimizer(ps, lr=0.1, **options)
+    set_gradients(ps, 0)
+    kept = [p.data for p in ps] + [p.grad for p in ps]
+    copies = [a.tolist() for a in kept]
+    optimizer.step()
+    optimizer.step()
+    assert [a.tolist() for a in kept] == copies
+    assert values(ps) != copies[:3]
+
+
+@each_optimizer
+def test_zero_grad_of_an_optimizer(Optimizer):
+    ps = parameters(0)
+    optimizer = Optimizer(ps, lr=0.1)
+    set_gradients(ps, 0)
+    optimizer.zero_grad()
+    assert [p.grad for p in ps] == [None, None, None]
+
+
+@each_optimizer
+@pytest.mark.parametrize("nothing", [[], {}, ()])
+def test_no_parameters_raise(Optimizer, nothing):
+    with pytest.raises(ShapeError, match="expected a list or dict of Parameters"):
+        Optimizer(nothing, lr=0.1)
+
+
+@each_optimizer
+def test_a_negative_learning_rate_raises(Optimizer):
+    with pytest.raises(ShapeError, match=r"lr=-0\.1: a learning rate is not negative"):
+        Optimizer(parameters(0), lr=-0.1)
+
+
+# ----- clip_grad_norm
+
+
+@given(seed=SEEDS, max_norm=st.floats(0.1, 5), size=st.floats(0.01, 10), missing=st.booleans())
+def test_clipping_scales_all_gradients_together(seed, max_norm, size, missing):
+    ps = parameters(seed)
+    set_gradients(ps, seed, size)
+    if missing:
+        ps[1].grad = None
+    before = [p.grad for p in ps if p.grad is not None]
+    norm = math.sqrt(sum(float(v) ** 2 for g in before for v in g.flat))
+    assert tg.clip_grad_norm(ps, max_norm) == pytest.approx(norm, rel=1e-12)
+    scale = min(1, max_norm / norm)
+    after = [p.grad for p in ps if p.grad is not None]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new, scale * old, rtol=1e-12)
+    assert (ps[1].grad is None) is missing
+
+
+def test_small_gradients_are_left_alone():
+    ps = parameters(0)
+    set_gradients(ps, 0)
+    before = [p.grad for p in ps]
+    assert tg.clip_grad_norm(ps, 1e3) < 1e3
+    assert all(p.grad is g for p, g in zip(ps, before, strict=True))
+
+
+def test_clipping_leaves_float32_and_the_old_array_alone():
+    (p,) = parameters(0, [(3,)], np.float32)
+    p.grad = old = np.array([3, 0, 4], np.float32)
+    assert tg.clip_grad_norm({"W": p}, 1.0) == 5
+    assert p.grad.dtype == np.float32
+    np.testing.assert_allclose(p.grad, [0.6, 0, 0.8], rtol=1e-6)
+    assert old.tolist() == [3, 0, 4]
+
+
+def test_without_gradients_the_norm_is_zero():
+    assert tg.clip_grad_norm(parameters(0), 1.0) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", [list, lambda ps: dict(zip(["W", "V", "b"], ps, strict=True))])
+def test_a_gradient_that_is_not_finite_is_named_and_nothing_changes(bad, form):
+    ps = parameters(0)
+    set_gradients(ps, 0, 100)
+    ps[1].grad = [1.0, bad]
+    before = [p.grad for p in ps]
+    name = "1" if form is list else "V"
+    with pytest.raises(NonFiniteError, match=rf"parameter {name}, shape \(2,\), is not finite"):
+        tg.clip_grad_norm(form(ps), 1.0)
+    assert all(p.grad is g for p, g in zip(ps, before, strict=True))
+
+
+# ----- training
+
+
+def trained(case, seed):
+    """Bytes of all parameters after a few steps with clipping, and the losses."""
+    Optimizer, options, _ = CASES[case]
+    rng = np.random.default_rng(seed)
+    rnn, readout = tg.RNN(tg.RNNCell(2, 3, rng=rng)), tg.Linear(3, 2, rng=rng)
+    x, target = rng.standard_normal((4, 2, 2)), rng.standard_normal((4, 2, 2))
+    ps, losses = rnn.parameters() + readout.parameters(), []
+    optimizer = Optimizer(ps, lr=0.01, **options)
+    for _ in range(5):
+        loss = tg.mse(readout(rnn(x).outputs), target)
+        loss.backward()
+        tg.clip_grad_norm(ps, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return [p.data.tobytes() for p in ps], losses
+
+
+@each_case
+def test_the_same_seed_trains_the_same_bits(case):
+    result, losses = trained(case, 0)
+    assert (result, losses) == trained(case, 0)
+    assert result != trained(case, 1)[0]
+    assert losses[-1] < losses[0]
+
+
+def test_a_bare_parameter_or_tensor_is_refused_and_a_shared_one_steps_once():
+    p = tg.Parameter(np.ones(2))
+    for wrong in (p, [tg.Tensor([1.0])]):
+        with pytest.raises(ShapeError, match=r"module\.parameters\(\)"):
+            tg.SGD(wrong, lr=0.1)
+    p.grad = np.ones(2)
+    tg.SGD([p, p], lr=0.25).step()
+    assert p.data.tolist() == [0.75, 0.75]
+
+
+def test_huge_gradients_are_clipped_not_erased():
+    p = tg.Parameter(np.ones(2))
+    p.grad = np.array([3e200, 4e200])
+    assert tg.clip_grad_norm([p], 1.0) == pytest.approx(5e200)
+    np.testing.assert_allclose(p.grad, [0.6, 0.8])

@@ -1,0 +1,366 @@
+"""The laws of the loop over time. Each test's name is the law."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import errors, testing
+
+seeds = st.integers(0, 2**32 - 1)
+C, H = 2, 3
+
+
+def cells(seed, activation="tanh", bias=True):
+    rng = np.random.default_rng(seed)
+    made = [tg.RNNCell(C, H, activation, bias, rng=rng) for _ in range(2)]
+    for cell in made:
+        if bias:
+            cell.b.data = rng.normal(size=H)
+    return made
+
+
+def layers(seed):
+    forward, backward = cells(seed)
+    return tg.RNN(forward), tg.RNN(forward, reverse=True), tg.BiRNN(forward, backward)
+
+
+def batch(seed, steps=None, low=0):
+    """x (T, N, C), lengths, and the same x with other numbers in the padding."""
+    rng = np.random.default_rng(seed)
+    steps = int(rng.integers(low, 6)) if steps is None else steps
+    size = int(rng.integers(1, 4))
+    x = rng.normal(size=(steps, size, C))
+    lengths = rng.integers(0, steps + 1, size)
+    return x, lengths, rng
+
+
+def grads_of(layer, total):
+    layer.zero_grad()
+    total.backward()
+    return [p.grad for p in layer.parameters()]
+
+
+def hand_written(cell, x, h, valid, reverse=False):
+    """The tutorial's equation, one row and one step at a time, in NumPy alone."""
+    U, V, b = cell.U.data, cell.V.data, cell.b.data
+    steps, size = x.shape[:2]
+    outputs, last, h = np.zeros((steps, size, H)), np.zeros((size, H)), h.copy()
+    for n in range(size):
+        for t in reversed(range(steps)) if reverse else range(steps):
+            if valid[t, n]:
+                h[n] = np.tanh(x[t, n] @ U + h[n] @ V + b)
+                outputs[t, n] = last[n] = h[n]
+    return outputs, last, h
+
+
+# ----- values ------------------------------------------------------------------------------------
+
+
+@given(seeds, st.booleans())
+def test_forward_equals_the_equation(seed, reverse):
+    x, lengths, rng = batch(seed)
+    cell = cells(seed)[0]
+    mask = rng.random(x.shape[:2]) < 0.7
+    valid = mask & (np.arange(len(x))[:, None] < lengths)
+    h = rng.normal(size=(x.shape[1], H))
+    out = tg.RNN(cell, reverse=reverse)(x, h, lengths=lengths, mask=mask, return_states=True)
+    outputs, last, state = hand_written(cell, x, h, valid, reverse)
+    np.testing.assert_allclose(out.outputs.data, outputs, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(out.last.data, last, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(out.state.data, state, rtol=0, atol=1e-14)
+    if len(x):
+        np.testing.assert_array_equal(out.states[0 if reverse else -1].data, out.state.data)
+    assert out.states.shape == outputs.shape
+
+
+@given(seeds)
+def test_birnn_is_two_rnns_merged_and_its_last_has_seen_everything(seed):
+    x, lengths, _ = batch(seed)
+    first, second = cells(seed)
+    out = tg.BiRNN(first, second)(x, lengths=lengths)
+    forward = tg.RNN(first)(x, lengths=lengths)
+    backward = tg.RNN(second, reverse=True)(x, lengths=lengths)
+    for field in ("outputs", "last"):
+        joined = np.concatenate([getattr(forward, field), getattr(backward, field)], axis=-1)
+        np.testing.assert_array_equal(getattr(out, field).data, joined.data)
+    for n, length in enumerate(lengths):
+        if length:
+            np.testing.assert_array_equal(out.last.data[n, :H], out.outputs.data[length - 1, n, :H])
+            np.testing.assert_array_equal(out.last.data[n, H:], out.outputs.data[0, n, H:])
+
+
+@given(seeds)
+def test_reverse_is_the_flip_of_the_flipped_sequence(seed):
+    x, _, _ = batch(seed, low=1)
+    rnn, reverse, _ = layers(seed)
+    flipped = rnn(x[::-1])
+    out = reverse(x)
+    np.testing.assert_array_equal(out.outputs.data, flipped.outputs.data[::-1])
+    np.testing.assert_array_equal(out.last.data, flipped.last.data)
+
+
+def test_merges():
+    x, _, _ = batch(0, steps=4)
+    pair = tg.BiRNN(*cells(0), merge=None)(x)
+    forward, backward = pair.outputs
+    for merge, expected in [
+        ("sum", forward + backward),
+        ("mean", (forward + backward) / 2),
+        ("mul", forward * backward),
+        (lambda f, b: f - b, forward - backward),
+    ]:
+        out = tg.BiRNN(*cells(0), merge=merge)(x)
+        np.testing.assert_array_equal(out.outputs.data, expected.data)
+    assert pair.last[0].shape == (x.shape[1], H)
+
+
+def test_one_cell_given_twice_shares_its_parameters():
+    cell = cells(0)[0]
+    assert len(tg.BiRNN(cell, cell).parameters()) == 3
+
+
+def test_activations():
+    x = np.linspace(-2, 2, 6).reshape(3, 1, C)
+    for name, phi in [("relu", tg.relu), ("sigmoid", tg.sigmoid), ("identity", lambda z: z)]:
+        by_name, by_function = (tg.RNN(cells(1, a)[0])(x).outputs.data for a in (name, phi))
+        np.testing.assert_array_equal(by_name, by_function)
+        z = x[0] @ cells(1)[0].U.data + cells(1)[0].b.data
+        np.testing.assert_allclose(by_name[0], phi(z), atol=1e-15)
+
+
+# ----- padding -----------------------------------------------------------------------------------
+
+
+@given(seeds)
+def test_padding_changes_nothing(seed):
+    x, lengths, rng = batch(seed)
+    longer = np.concatenate([x, np.full((2, *x.shape[1:]), np.nan)])
+    longer[:-2][np.arange(len(x))[:, None] >= lengths] = np.nan
+    for layer in layers(seed):
+        short, long = layer(x, lengths=lengths), layer(longer, lengths=lengths)
+        np.testing.assert_allclose(long.outputs.data[: len(x)], short.outputs.data, atol=1e-14)
+        assert not long.outputs.data[len(x) :].any()
+        np.testing.assert_allclose(long.last.data, short.last.data, atol=1e-14)
+        v = rng.normal(size=short.outputs.shape)
+        u = rng.normal(size=short.last.shape)
+        expected = grads_of(layer, (short.outputs * v).sum() + (short.last * u).sum())
+        padded = np.concatenate([v, np.ones((2, *v.shape[1:]))])
+        found = grads_of(layer, (long.outputs * padded).sum() + (long.last * u).sum())
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@given(seeds)
+def test_a_row_in_a_batch_is_the_row_alone(seed):
+    x, lengths, _ = batch(seed)
+    for layer in layers(seed):
+        out = layer(x, lengths=lengths)
+        for n, length in enumerate(lengths):
+            alone = layer(x[:length, n])
+            np.testing.assert_allclose(out.outputs.data[:length, n], alone.outputs.data, atol=1e-13)
+            np.testing.assert_allclose(out.last.data[n], alone.last.data, atol=1e-13)
+
+
+@given(seeds)
+def test_a_row_of_length_0_holds_its_state_and_ends_at_0(seed):
+    x, _, rng = batch(seed, low=1)
+    h = rng.normal(size=(x.shape[1], H))
+    out = layers(seed)[0](x, h, lengths=np.zeros(x.shape[1], int))
+    np.testing.assert_array_equal(out.state.data, h)
+    assert not out.last.data.any()
+    assert not out.outputs.data.any()
+    out.last.sum().backward()  # it still needs a gradient, of zeros
+
+
+@given(seeds)
+def test_gradients_at_padding_are_exactly_zero(seed):
+    values, lengths, _ = batch(seed, low=1)
+    padding = np.arange(len(values))[:, None] >= lengths
+    for layer in layers(seed):
+        x = tg.Tensor(values, requires_grad=True)
+        out = layer(x, lengths=lengths)
+        (out.outputs.sum() + out.last.sum()).backward()
+        assert not x.grad[padding].any()
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_no_steps_and_no_rows(size):
+    for layer, width in zip(layers(0), (H, H, 2 * H), strict=True):
+        h = np.ones((size, H))
+        state = (h, h) if width == 2 * H else h
+        out = layer(np.zeros((0, size, C)), state, return_states=True)
+        assert out.outputs.shape == (0, size, width)
+        assert out.last.shape == (size, width)
+        assert not out.last.data.any()
+        np.testing.assert_array_equal(np.asarray(tg.cells.leaves(out.state)[0].data), h)
+        grads = grads_of(layer, out.outputs.sum() + out.last.sum())
+        assert all(g is not None and not g.any() for g in grads)
+        assert layer(np.zeros((3, size, C))).outputs.shape == (3, size, width)
+        assert layer(np.zeros((0, C))).outputs.shape == (0, width)
+
+
+# ----- state -------------------------------------------------------------------------------------
+
+
+@given(seeds, st.integers(0, 5))
+def test_a_run_cut_in_two_is_the_whole_run(seed, cut):
+    x, _, rng = batch(seed)
+    rnn = layers(seed)[0]
+    whole = rnn(x)
+    first = rnn(x[:cut])
+    second = rnn(x[cut:], first.state)
+    joined = np.concatenate([first.outputs, second.outputs])
+    np.testing.assert_allclose(joined.data, whole.outputs.data, atol=1e-14)
+    v = rng.normal(size=whole.outputs.shape)
+    expected = grads_of(rnn, (whole.outputs * v).sum())
+    for a, b in zip(grads_of(rnn, (joined * v).sum()), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-13)
+
+
+@given(seeds)
+def test_outputs_depend_on_the_past_only_and_reversed_on_the_future_only(seed):
+    values, _, _ = batch(seed, steps=4)
+    for layer, upper in zip(layers(seed)[:2], (True, False), strict=True):
+        for t in range(4):
+            x = tg.Tensor(values, requires_grad=True)
+            layer(x).outputs[t].sum().backward()
+            unseen = x.grad[t + 1 :] if upper else x.grad[:t]
+            assert not unseen.any()
+
+
+def test_float32_stays_float32_and_zero_states_take_the_promoted_dtype():
+    cell = tg.RNNCell(C, H, rng=0, dtype=np.float32)
+    x = np.ones((3, 2, C), np.float32)
+    out = tg.RNN(cell)(x, lengths=[3, 1])
+    out.outputs.sum().backward()
+    assert {out.outputs.dtype, out.last.dtype, out.state.dtype, cell.V.grad.dtype} == {
+        np.dtype(np.float32)
+    }
+    assert tg.RNN(cell)(x.astype(np.float64)).state.dtype == np.float64
+    assert tg.RNN(cell)(x[:0]).outputs.dtype == np.float32
+
+
+def test_a_layer_holds_no_state_and_runs_on_plain_arrays():
+    rnn = layers(0)[2]
+    x, lengths, _ = batch(3, steps=4)
+    before = set(vars(rnn))
+    out = rnn(x, lengths=lengths)
+    assert set(vars(rnn)) == before
+    np.testing.assert_array_equal(rnn(x, lengths=lengths).outputs.data, out.outputs.data)
+    with testing.plain(rnn):
+        plain = rnn(x, lengths=lengths)
+        assert type(plain.outputs) is np.ndarray
+        assert type(plain.last) is np.ndarray
+    np.testing.assert_array_equal(plain.outputs, out.outputs.data)
+    assert isinstance(rnn.forward_rnn.cell.U, tg.Parameter)
+
+
+class Pair(NamedTuple):
+    h: object
+    c: object
+
+
+class Nested(tg.Cell):
+    """A state of a dict with a NamedTuple inside, and an output of another width."""
+
+    def __init__(self, rng):
+        self.linear = tg.Linear(C + H, 2 * H, rng=rng)
+        self.out = tg.Linear(H, 1, rng=rng)
+        self.state_shape = {"pair": Pair((H,), (H,)), "count": ()}
+
+    def step(self, x, state):
+        (h, c), count = state["pair"], state["count"]
+        a, b = np.split(self.linear(np.concatenate([x, h], axis=-1)), 2, axis=-1)
+        c = tg.sigmoid(a) * c + np.tanh(b)
+        return self.out(c), {"pair": Pair(np.tanh(c), c), "count": count + 1}
+
+
+def test_states_may_nest_and_outputs_may_have_another_width():
+    layer = tg.RNN(Nested(0))
+    x, lengths, _ = batch(5, steps=4)
+    out = layer(x, lengths=lengths, return_states=True)
+    assert out.outputs.shape == (4, x.shape[1], 1)
+    assert type(out.state["pair"]) is Pair
+    assert out.state["count"].data.tolist() == lengths.tolist()
+    assert out.states["pair"].c.shape == (4, x.shape[1], H)
+    testing.check_grads(lambda x: layer(x, lengths=lengths).outputs, x)
+    assert layer(x[:0]).outputs.shape == (0, x.shape[1], 1)
+
+
+# ----- places ------------------------------------------------------------------------------------
+
+
+def test_operations_know_their_layer_direction_and_time():
+    x = tg.Tensor(np.ones((3, 1, C)))
+    for layer, direction in zip(layers(0)[:2], ("forward", "reverse"), strict=True):
+        node = layer(x, return_states=True).last._key[0]
+        t = 2 if direction == "forward" else 0
+        assert node.place == ("RNN(RNNCell)", direction, t)
+
+
+# ----- errors: what was expected, and what to do -------------------------------------------------
+
+
+X = np.ones((5, 2, C))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda r: r(np.ones(5)), r"RNN\(RNNCell\) expects x \(T, N, C\)"),
+        (lambda r: r(np.ones((3, 2, 7))), "x has 7 features.*expects 2"),
+        (lambda r: r(X, np.ones((1, H))), r"\(1, 3\), expected \(2, 3\).*not broadcast"),
+        (lambda r: r(X, lengths=[9, 1]), r"lengths\[0\]=9 is not in 0\.\.T=5"),
+        (lambda r: r(X, lengths=[1, -1]), r"lengths\[1\]=-1"),
+        (lambda r: r(X, lengths=[1.0, 2.0]), "integers.*float64"),
+        (lambda r: r(X, lengths=[1]), r"of shape \(2,\)"),
+        (lambda r: r(X, mask=np.ones((5, 2))), "booleans"),
+        (lambda r: tg.BiRNN(r.cell, r.cell, merge="add"), "concat, sum, mean, mul"),
+        (lambda r: tg.RNNCell(2, 3, "than", rng=0), "tanh, relu"),
+    ],
+)
+def test_wrong_calls(call, text):
+    with pytest.raises(errors.ShapeError, match=text):
+        call(tg.RNN(cells(0)[0]))
+
+
+def test_wrong_states_and_seeds():
+    rnn, birnn = layers(0)[::2]
+    with pytest.raises(errors.CellError, match=r"expected an array .*, got a tuple of 2"):
+        rnn(X, (np.ones((2, H)), np.ones((2, H))))
+    with pytest.raises(errors.CellError, match="pair"):
+        birnn(X, np.ones((2, H)))
+    with pytest.raises(errors.RngError, match="rng=0"):
+        tg.RNNCell(2, 3)
+
+
+class Wrong(tg.Cell):
+    def __init__(self, step, state_shape=(H,)):
+        self.run = step
+        if state_shape is not None:
+            self.state_shape = state_shape
+
+    def step(self, x, state):
+        return self.run(x, state)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Wrong(lambda x, h: h[:, :1]), r"a state \(2, 1\) float64 at t=0; it must stay \(2, 3\)"),
+        (Wrong(lambda x, h: h.astype(np.float32)), "float32 at t=0; it must stay .* float64"),
+        (Wrong(lambda x, h: (h, h, h)), "a tuple of two; got a tuple of 3"),
+        (Wrong(lambda x, s: s, ((H,), (H,))), "returned an array"),
+        (Wrong(lambda x, s: s[0], ((H,), (H,))), "a tuple of two; got an array"),
+        (Wrong(lambda x, h: (h.sum(), h)), "starts with the batch shape"),
+        (Wrong(lambda x, h: h, None), r"must set state_shape.*initial_state"),
+        (tg.Cell(), "state_shape"),
+    ],
+)
+def test_wrong_cells(cell, text):
+    with pytest.raises(errors.CellError, match=text):
+        tg.RNN(cell)(np.ones((3, 2, C)))

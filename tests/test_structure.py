@@ -1,0 +1,109 @@
+"""Promises to readers: imports run one way, sizes hold, every public name explains itself."""
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import testing
+
+PACKAGE = Path(tg.__file__).parent
+
+# Bottom first: a file imports only from those before it.
+ORDER = """
+    errors vjp record primitives graph tensor differentiate rules functions losses init module cells
+    wrappers zoo scan recurrent optim train insight figures files testing demo __main__ __init__
+""".split()  # noqa: SIM905
+
+LIMITS = {
+    "engine": (["tensor.py", "graph.py"], 400),
+    "rules": (["rules.py"], 500),
+    "recurrent": (["cells.py", "recurrent.py"], 450),
+}
+
+
+def files():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_imports_run_one_way():
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            outside = node.level == len(path.relative_to(PACKAGE).parts)
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            for name in names if outside else []:
+                target = name.split(".")[0]
+                assert ORDER.index(target) < ORDER.index(room(path)), f"{path.name} imports {name}"
+                if target == "testing":
+                    assert room(path) in ("demo", "__main__")
+
+
+def test_every_file_has_its_place_in_the_order():
+    assert {room(path) for path in files()} <= set(ORDER)
+
+
+def code_lines(path):
+    """Lines of code: no blanks, comments or docstrings."""
+    text = path.read_text()
+    docs = set()
+    for node in ast.walk(ast.parse(text)):
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            docs.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    skipped = (
+        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE,
+        tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+    )  # fmt: skip
+    used = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in skipped:
+            used.update(range(token.start[0], token.end[0] + 1))
+    return len(used - docs)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_size_promise(name):
+    parts, limit = LIMITS[name]
+    total = sum(code_lines(PACKAGE / part) for part in parts)
+    assert total <= limit, f"{name}: {total} lines of code, {limit} promised"
+
+
+def test_only_numpy_and_the_standard_library_are_imported():
+    import sys
+
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for name in names:
+                root = name.split(".")[0]
+                assert root == "numpy" or root in sys.stdlib_module_names, f"{path.name}: {name}"
+
+
+def public_objects():
+    for owner in (tg, testing):
+        for name in owner.__all__:
+            value = getattr(owner, name)
+            if callable(value) and name != "Array":
+                yield name, value
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_objects()), ids=lambda v: str(v)[:20])
+def test_every_public_name_has_a_docstring(name, value):
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}(")  # dataclass's automatic one
+
+
+def test_all_lists_exactly_what_is_imported():
+    assert set(tg.__all__) <= set(dir(tg))
+    assert sorted(tg.__all__) == sorted(set(tg.__all__))

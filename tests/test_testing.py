@@ -1,0 +1,170 @@
+"""The checker: it passes what is right, fails what is wrong, and says where."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import errors, testing
+
+
+def bent(factor, index=None):
+    """The identity, with a gradient that is wrong by a factor, everywhere or in one element."""
+
+    @tg.primitive
+    def f(x):
+        return x * 1.0
+
+    def vjp(g):
+        wrong = np.ones(g.shape)
+        wrong[... if index is None else index] = factor
+        return g * wrong
+
+    tg.defvjp(f, vjp)
+    return lambda x: np.tanh(f(x))
+
+
+@pytest.fixture(autouse=True)
+def _forget(rule_of):
+    """Rules made in these tests do not outlive them."""
+
+
+x400 = np.linspace(-2, 2, 400).reshape(20, 20)
+
+
+def test_a_relative_error_of_1e_6_in_one_element_of_400_is_caught():
+    testing.check_grads(np.tanh, x400)
+    for seed in range(5):
+        with pytest.raises(testing.GradientError):
+            testing.check_grads(bent(1 + 1e-6, (10, 10)), x400, seed=seed)
+
+
+def test_a_failure_names_argument_element_and_both_values():
+    f = bent(2.0, (1, 2))
+    with pytest.raises(testing.GradientError) as caught:
+        testing.check_grads(lambda weight: f(weight), np.ones((2, 3)), name="mine")
+    report, text = caught.value.report, str(caught.value)
+    assert (report.worst.argument, report.worst.index) == ("weight", (1, 2))
+    assert report.worst.backward == pytest.approx(2 * report.worst.numeric.value)
+    assert report.wrong == {"weight": (1, 6)}
+    for part in ("mine: FAIL", "weight, element [1, 2]", "backward", "numeric", "1 of 6 elements"):
+        assert part in text
+    assert len(text.splitlines()) <= 25
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_a_failure_along_a_direction_is_traced_to_its_element():
+    report = testing.grad_report(bent(3.0, (7, 8)), x400)
+    assert report.verdict == "FAIL"
+    assert report.worst.index == (7, 8)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_ladder_knows_its_own_error(seed):
+    rng = np.random.default_rng(seed)
+    a, c = rng.normal(size=2)
+    for f, df in [
+        (np.tanh, lambda t: 1 - np.tanh(t) ** 2),
+        (lambda t: np.exp(c * t), lambda t: c * np.exp(c * t)),
+        (lambda t: np.sin(30 * t), lambda t: 30 * np.cos(30 * t)),
+    ]:
+        found = testing.ladder(lambda h, f=f: f(a + h) - f(a - h), abs(f(a)) * 1.1e-16)
+        assert abs(found.value - df(a)) <= 10 * found.error
+        assert found.error < 1e-9
+
+
+def test_noise_is_inconclusive_never_a_pass():
+    calls = iter(range(10**6))
+
+    def noisy(x):
+        return x * 3.0 + 1e-3 * np.sin(1e3 * next(calls))
+
+    report = testing.grad_report(noisy, np.ones(3))
+    assert report.verdict == "INCONCLUSIVE"
+    with pytest.raises(testing.GradientError, match="INCONCLUSIVE"):
+        testing.check_grads(noisy, np.ones(3))
+
+
+def test_rungs_outside_the_domain_are_left_out():
+    testing.check_grads(np.log, np.array([2.0**-8, 1.0]))  # 2**-8 - 2**-7 is negative
+
+
+def test_nan_gradients_fail(rule_of):
+    rule_of(np.square, lambda g, x0: g * np.nan)
+    assert testing.grad_report(np.square, np.ones(2)).verdict == "FAIL"
+
+
+def test_parameters_of_modules_are_found_wherever_they_are():
+    layer = tg.Linear(2, 3, rng=0)
+    x = np.ones((4, 2))
+
+    class Model(tg.Module):
+        def __init__(self):
+            self.parts = [layer]
+
+        def loss(self, x):
+            return np.tanh(self.parts[0](x))
+
+    model = Model()
+    for f, args, prefix in [
+        (layer, (x,), ""),
+        (lambda x: layer(x), (x,), "layer."),
+        (lambda x, m: m(x), (x, layer), "m."),
+        (lambda x: (lambda: layer(x))(), (x,), "layer."),
+        (model.loss, (x,), "parts.0."),
+    ]:
+        names = {f.argument for f in testing.check_grads(f, *args).findings}
+        assert names == {"x", prefix + "W", prefix + "b"}
+    only = testing.check_grads(lambda x: layer(x), x, wrt=[layer.b])
+    assert {f.argument for f in only.findings} == {"layer.b"}
+    assert isinstance(layer.W, tg.Parameter)
+
+
+def test_nested_arguments_unused_ones_and_integers():
+    def f(x, state, count):
+        return {"y": x * state[0] * count, "z": (state[0] + 1,)}
+
+    report = testing.check_grads(f, np.ones(2), (np.ones(2), np.ones(3)), 3)
+    assert {f.argument for f in report.findings} == {"x", "state[0]", "state[1]"}
+    assert report.unused == ["state[1]"]
+    assert "state[1]: relative error 0.0e+00, not used by f" in report.text()
+
+
+def test_float32_and_hidden_tensors_are_refused():
+    with pytest.raises(errors.DtypeError, match="float64"):
+        testing.check_grads(np.tanh, np.ones(2, np.float32))
+    hidden = [tg.Parameter(np.ones(2))]
+    with pytest.raises(errors.ConversionError, match="Pass it as an argument"):
+        testing.check_grads(lambda x: x * hidden[0], np.ones(2))
+
+
+def test_plain_swaps_and_restores_after_an_exception():
+    class Holder(tg.Module):
+        def __init__(self):
+            self.p = tg.Parameter(np.ones(1))
+            self.nest = {"a": [self.p, tg.Linear(1, 1, rng=0)], "t": (self.p, 5)}
+
+    holder = Holder()
+    p, nest = holder.p, holder.nest
+    with testing.plain(holder) as arrays:
+        assert type(holder.p) is np.ndarray
+        assert holder.nest["a"][0] is holder.p is holder.nest["t"][0] is arrays[id(p)]
+        assert type(holder.nest["a"][1].W) is np.ndarray
+    with pytest.raises(ZeroDivisionError), testing.plain(holder):
+        _ = 1 / 0
+    assert holder.p is p
+    assert holder.nest is nest
+    assert holder.named_parameters().keys() == {"p", "nest.a.1.W", "nest.a.1.b"}
+
+
+def test_the_numeric_side_never_meets_a_tensor():
+    seen = []
+
+    def f(x):
+        seen.append(type(x))
+        return np.tanh(x)
+
+    testing.check_grads(f, np.ones(2))
+    assert seen.count(tg.Tensor) == 1
+    assert set(seen[1:]) == {np.ndarray}

@@ -1,0 +1,46 @@
+"""What one thread is doing: whether it records, and where in a network it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+
+class Place(NamedTuple):
+    """Where in a network an operation runs: the layer, its direction, the time step."""
+
+    path: str = ""
+    direction: str = ""
+    t: int | None = None
+
+    def __str__(self) -> str:
+        step = "" if self.t is None else f"t={self.t}"
+        return ", ".join(part for part in (self.path, self.direction, step) if part)
+
+
+class Record(threading.local):
+    """The engine's mutable state, one for each thread."""
+
+    tracking = True  # False inside no_grad
+    tracing = False  # True while a step is traced: its values must not be read
+    place = Place()  # set by the loop over time, and by iterating over a Tensor
+    watch: Callable[..., None] | None = None  # sees every call: (function, operands, static, outs)
+    check: Callable[[Any, str], None] | None = None  # sees every gradient and what it is
+
+
+record = Record()
+
+
+@contextmanager
+def recording(**changes: Any) -> Iterator[None]:
+    """Change this thread's record for a while; put it back whatever happens inside."""
+    before = {name: getattr(record, name) for name in changes}
+    try:
+        for name, value in changes.items():
+            setattr(record, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(record, name, value)

@@ -1,0 +1,175 @@
+"""What a rule is: how one function is differentiated, and how its call is written down.
+
+`rules.py` is the table of them all; your own functions join it by `defvjp`. A rule holds nothing
+but the VJPs and what their parameter names say.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import errors
+
+# Operands of steps, rules and functions may be ndarrays, Tensors or Python numbers. NumPy's own
+# stubs know nothing of Tensors and reject them, so the alias is Any; the name tells the reader.
+Array = Any
+VJP = Callable[..., Any]
+Static = dict[str, Any]  # the keywords of a call: hashable, no arrays
+Bind = Callable[[tuple[Any, ...], Static], Static]
+
+OUT, SHAPES, XS = -1, -2, -3  # beside 0, 1, ... for x0, x1, ...: what a VJP may ask to be kept
+_ASKS = {"out": OUT, "shapes": SHAPES, "xs": XS}
+
+
+class Rule:
+    """How one function is differentiated. Made by `defvjp`, kept in `RULES[function]`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        vjps: tuple[VJP | None, ...] = (),
+        each: VJP | None = None,
+        joint: VJP | None = None,
+        broadcasts: bool | None = None,
+        bind: Bind | None = None,
+        into: Callable[..., None] | None = None,
+    ) -> None:
+        self.function, self.name = function, function.__name__
+        self.vjps, self.each, self.joint, self.bind, self.into = vjps, each, joint, bind, into
+        self.broadcasts = isinstance(function, np.ufunc) if broadcasts is None else broadcasts
+        self.shared = bool(each or joint)  # one function for all arguments
+        self.differentiable = self.shared or any(vjps)
+        self.own = hasattr(function, "on_arrays")  # made by @primitive, not NumPy's
+        run: Callable[..., Any] = getattr(function, "on_arrays", function)
+        self.run: Callable[..., Any] = (lambda *xs, **kw: run(xs, **kw)) if each else run
+        known = _parameters(function)
+        self.defaults = {name: p.default for name, p in (known or {}).items()}
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in (known or {}).values())
+        # Parameter names are read here, once: they say what a node keeps for the way back.
+        functions = [each or joint] if self.shared else vjps
+        read = [self._read(vjp, known is None) for vjp in functions]
+        self.asks = [asks for asks, _ in read]
+        self.names = [names for _, names in read]
+        self.keeps = frozenset(ask for asks in self.asks for ask in asks)
+        self.accepts = frozenset(name for names in self.names for name in names)
+        if known is None:
+            positions = [f"x{j}" for j in range(max(1, len(vjps)))]
+            self.defaults = dict.fromkeys(positions + [n for names in self.names for n in names])
+
+    def _read(self, vjp: VJP | None, hidden: bool) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Split a VJP's parameter names after g into what it asks to be kept, and keywords."""
+        if vjp is None:
+            return (), ()
+        asks, names = [], []
+        for name in list(inspect.signature(vjp).parameters)[2 if vjp is self.each else 1 :]:
+            if name in _ASKS or re.fullmatch(r"x\d+", name):
+                asks.append(_ASKS[name] if name in _ASKS else int(name[1:]))
+            elif hidden or name in self.defaults:
+                names.append(name)
+            else:
+                raise errors.unknown_parameter(self.name, name, self.defaults)
+        return tuple(asks), tuple(names)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Static) -> tuple[tuple[Any, ...], Static]:
+        """NumPy's calling convention to ours: array operands first, all else keywords.
+
+        `np.concatenate([a, b], 1)` becomes operands (a, b) and {"axis": -1}.
+        """
+        names = list(self.defaults)
+        if self.each:
+            operands, rest, names = tuple(args[0]), args[1:], names[1:]
+        elif self.joint or self.variadic:
+            operands, rest = args, ()
+        else:
+            count = len(self.vjps)
+            operands, rest = args[:count], args[count:]
+            for name in names[len(operands) : count]:
+                if name in kwargs:
+                    operands += (kwargs.pop(name),)
+            names = names[count:]
+        if len(rest) > len(names):
+            raise TypeError(f"{self.name}: {len(args)} positional arguments are too many")
+        static = {}
+        for name, value in (dict(zip(names, rest, strict=False)) | kwargs).items():
+            if name in self.accepts or not self.differentiable:
+                static[name] = _hashable(value)
+            elif value is not self.defaults.get(name):
+                raise errors.unknown_keyword(self.name, name, value, self.accepts)
+        return operands, self.bind(operands, static) if self.bind else static
+
+
+RULES: dict[Any, Rule] = {}
+
+
+def rule_of(function: Any) -> Rule:
+    """The rule of a function, or MissingRuleError.
+
+    rule_of(np.tanh).names      # what its VJPs name
+    """
+    rule = RULES.get(function)
+    if rule is None:
+        raise errors.no_rule(function)
+    return rule
+
+
+def defvjp(
+    function: Callable[..., Any],
+    *vjps: VJP | None,
+    each: VJP | None = None,
+    joint: VJP | None = None,
+    broadcasts: bool | None = None,
+    bind: Bind | None = None,
+    into: Callable[..., None] | None = None,
+) -> None:
+    """Say how a function is differentiated: one VJP for each array argument.
+
+        tg.defvjp(np.tanh, lambda g, out: g * (1 - out * out))
+        tg.defvjp(np.multiply, lambda g, x1: g * x1, lambda g, x0: g * x0)
+
+    A VJP gets `g`, the gradient of the loss with respect to the result, and returns the gradient
+    with respect to its argument, in that argument's shape. It is plain NumPy: it runs on ndarrays,
+    and on Tensors where derivatives of derivatives are wanted. What its parameters name is kept
+    for it, and nothing else is:
+
+        out             the result (a tuple, as `g` is, where the function returns several)
+        x0, x1, ...     the operands        shapes   the shapes of all operands
+        xs              the operands without a VJP of their own (with `each`: all of them)
+        anything else   keywords of the call, by NumPy's names and with NumPy's defaults
+
+    A keyword that no VJP names is refused when the function is called: the gradient could not
+    depend on it. Name it even if you do not need it.
+
+    vjps        one for each array argument; None where no gradient flows (a condition, an index)
+    each        `each(g, i, ...)`: functions of a sequence of arrays (stack, concatenate)
+    joint       `joint(g, ...) -> tuple`: all arguments at once, where they share work
+    broadcasts  the operands broadcast together, and the walk shall sum the gradient over what was
+                repeated. Default: True for ufuncs
+    bind        `bind(operands, keywords) -> keywords`: rewrites the keywords, once, before the call
+    into        `into(total, g, ...)`: adds the first argument's gradient into an array (indexing)
+
+    A second call for the same function replaces the first. Raises RuleError for a parameter name
+    that means nothing.
+    """
+    RULES[function] = Rule(function, vjps, each, joint, broadcasts, bind, into)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """A function's parameters by name, in order; None where NumPy hides them."""
+    if isinstance(function, np.ufunc):
+        return {}  # out=, where= and the like are not differentiated
+    try:
+        return dict(inspect.signature(function).parameters)
+    except ValueError:  # functions written in C, before NumPy 2.4
+        return None
+
+
+def _hashable(value: Any) -> Any:
+    """Keywords are part of a traced program's key: lists and small arrays become tuples."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

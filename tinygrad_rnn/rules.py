@@ -242,7 +242,7 @@ defvjp(np.min, extreme, bind=reduced_axes)
 
 # ----- shapes ------------------------------------------------------------------------------------
 
-defvjp(np.reshape, lambda g, shapes, shape: np.reshape(g, shapes[0]))
+defvjp(np.reshape, lambda g, shapes, order="C", **_: np.reshape(g, shapes[0], order=order))
 defvjp(np.expand_dims, lambda g, shapes, axis: np.reshape(g, shapes[0]), bind=new_axis)
 defvjp(np.squeeze, lambda g, shapes, axis=None: np.reshape(g, shapes[0]))
 defvjp(np.swapaxes, lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2))

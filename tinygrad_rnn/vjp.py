@@ -65,9 +65,14 @@ class Rule:
         """Split a VJP's parameter names after g into what it asks to be kept, and keywords."""
         if vjp is None:
             return (), ()
-        asks, names = [], []
-        for name in list(inspect.signature(vjp).parameters)[2 if vjp is self.each else 1 :]:
-            if name in _ASKS or re.fullmatch(r"x\d+", name):
+        asks: list[int] = []
+        names: list[str] = []
+        parameters = list(inspect.signature(vjp).parameters.values())
+        for p in parameters[2 if vjp is self.each else 1 :]:
+            name = p.name
+            if p.kind is p.VAR_KEYWORD:
+                names += list(self.defaults)[len(self.vjps) :]
+            elif name in _ASKS or re.fullmatch(r"x\d+", name):
                 asks.append(_ASKS[name] if name in _ASKS else int(name[1:]))
             elif hidden or name in self.defaults:
                 names.append(name)
@@ -142,7 +147,7 @@ def defvjp(
         anything else   keywords of the call, by NumPy's names and with NumPy's defaults
 
     A keyword that no VJP names is refused when the function is called: the gradient could not
-    depend on it. Name it even if you do not need it.
+    depend on it. Name it even if you do not need it; `**_` names them all.
 
     vjps        one for each array argument; None where no gradient flows (a condition, an index)
     each        `each(g, i, ...)`: functions of a sequence of arrays (stack, concatenate)

@@ -11,6 +11,7 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 `from tinygrad_rnn import testing`. The demo: `python -m tinygrad_rnn`.
 """
 
+from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules
 from .cells import Cell, RNNCell
 from .differentiate import detect_nonfinite, grad, no_grad

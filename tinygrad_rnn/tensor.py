@@ -16,7 +16,7 @@ from . import errors
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import record
-from .vjp import XS, rule_of
+from .vjp import COMPOSED, XS, rule_of
 
 
 def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -247,7 +247,9 @@ class Tensor:
 
 _ABOUT_SHAPES = {np.shape, np.ndim, np.size, np.result_type}  # read no values, need no graph
 
-for _name in ("sum", "mean", "max", "min", "argmax", "swapaxes", "squeeze"):  # as on ndarrays
+_METHODS = """sum mean prod var std max min cumsum cumprod argmax argmin argsort all any clip dot
+    take repeat diagonal trace ravel swapaxes squeeze round"""
+for _name in _METHODS.split():  # the same signatures as on ndarrays
     setattr(Tensor, _name, _method(getattr(np, _name)))
 
 
@@ -292,8 +294,9 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Call by NumPy's own convention: find what is an operand and what a keyword, then `apply`."""
-    rule = rule_of(function)
-    operands, static = rule.arguments(args, kwargs)
+    if function in COMPOSED:
+        return COMPOSED[function](*args, **kwargs)
+    operands, static = rule_of(function).arguments(args, kwargs)
     return apply(function, *operands, **static)
 
 

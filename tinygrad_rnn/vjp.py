@@ -163,6 +163,34 @@ def defvjp(
     RULES[function] = Rule(function, vjps, each, joint, broadcasts, bind, into)
 
 
+COMPOSED: dict[Any, Callable[..., Any]] = {}
+
+
+def composed(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Say what a NumPy function is on Tensors, in other NumPy functions: it then needs no VJP.
+
+    @composed(np.vstack)
+    def vstack(tup):
+        return np.concatenate([np.atleast_2d(a) for a in tup])
+    """
+
+    def register(f: Callable[..., Any]) -> Callable[..., Any]:
+        COMPOSED[function] = f
+        return f
+
+    return register
+
+
+def vjp_of(function: Callable[..., Any]) -> Rule | Callable[..., Any]:
+    """What is registered for a function: its Rule (with .vjps, .each, .joint), or its composition.
+
+        tg.vjp_of(np.tanh).vjps       # (<function <lambda>>,)
+
+    Raises MissingRuleError.
+    """
+    return COMPOSED.get(function) or rule_of(function)
+
+
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
     """A function's parameters by name, in order; None where NumPy hides them."""
     if isinstance(function, np.ufunc):

@@ -422,10 +422,10 @@ def test_joint_each_and_several_outputs(rule_of):
 
 def test_names_that_mean_nothing_are_refused_at_registration():
     with pytest.raises(errors.RuleError, match=r"unknown parameter 'y'.*use g, out, x0"):
-        tg.defvjp(np.cosh, lambda g, y: g)
+        tg.defvjp(np.spacing, lambda g, y: g)
     with pytest.raises(errors.RuleError, match="unknown parameter 'axes'"):
         tg.defvjp(np.sum, lambda g, axes: g)
-    assert np.cosh not in RULES
+    assert np.spacing not in RULES
 
 
 def test_an_argument_without_a_vjp_is_never_detached_in_silence(rule_of):

@@ -14,7 +14,7 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules
 from .cells import Cell, RNNCell
-from .differentiate import detect_nonfinite, grad, no_grad
+from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
 from .functions import log_softmax, relu, sigmoid, softmax, softplus
 from .losses import cross_entropy, mse, rmse
 from .module import Linear, Module, Parameter
@@ -22,7 +22,7 @@ from .optim import SGD, Adagrad, Adam, clip_grad_norm
 from .recurrent import RNN, BiRNN, RNNOutput
 from .rules import primitive
 from .tensor import Tensor
-from .vjp import Array, defvjp
+from .vjp import Array, defvjp, vjp_of
 
 __version__ = "0.1.0"
 
@@ -40,13 +40,16 @@ __all__ = [
     "RNNCell",
     "RNNOutput",
     "Tensor",
+    "checkpoint",
     "clip_grad_norm",
     "cross_entropy",
     "defvjp",
     "detect_nonfinite",
     "errors",
     "grad",
+    "hvp",
     "init",
+    "jvp",
     "log_softmax",
     "mse",
     "no_grad",
@@ -57,4 +60,5 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "vjp_of",
 ]

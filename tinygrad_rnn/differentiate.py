@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import errors
-from .graph import Key, pull
-from .record import recording
+from .graph import Key, Leaf, Node, pull, run_vjp
+from .record import record, recording
 from .tensor import Tensor, seed, wrap
+from .vjp import OUT, SHAPES, defvjp, rule_of
 
 
 def grad(
@@ -41,7 +44,7 @@ def grad(
     found: dict[Key, Any] = {}
     if y._key is not None and wanted:
         retain = create_graph if retain_graph is None else retain_graph
-        found = pull(seed(y, gradient), wanted, retain, _lift if create_graph else None)
+        found = pull(seed(y, gradient), wanted, retain, _lifted_vjp if create_graph else None)
     results = [None if x._key is None else found.get(x._key) for x in inputs]
     for k, (x, g) in enumerate(zip(inputs, results, strict=True)):
         if g is None and not allow_unused:
@@ -49,9 +52,156 @@ def grad(
     return tuple(g if g is None or isinstance(g, Tensor) else Tensor(g) for g in results)
 
 
+def _lifted_vjp(node: Node, i: int, g: Any, kept: tuple[Any, ...]) -> Any:
+    """The very same rule on Tensors: what the node kept, put back to its place in the graph.
+
+    Calls of the rule are recorded in turn: that is all there is to derivatives of derivatives.
+    """
+    rule = node.rule
+    assert rule is not None
+    origin = {j: key for j, key, _ in node.edges or ()}
+
+    def lifted(ask: int, value: Any) -> Any:
+        if ask >= 0:
+            return _lift(value, origin.get(ask))
+        if ask == SHAPES:
+            return value
+        if ask == OUT and not node.several:
+            return _lift(value, (node, 0))
+        first = len(rule.vjps)
+        keys = [(node, k) if ask == OUT else origin.get(first + k) for k in range(len(value))]
+        return tuple(map(_lift, value, keys))
+
+    asks = rule.asks[0 if rule.shared else i]
+    return run_vjp(node, i, g, [lifted(*pair) for pair in zip(asks, kept, strict=True)])
+
+
 def _lift(value: Any, key: Key | None) -> Any:
-    """What a node kept, as a Tensor with its place in the graph; numbers stay numbers."""
     return wrap(value, *(key or ())) if isinstance(value, np.ndarray) else value
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """f at the primals, and its derivative along the tangents (forward mode).
+
+        tg.jvp(np.square, [3.0], [1.0])       # (9, 6), as Tensors
+
+    primals, tangents  one array each for every argument of f, of the same shapes. f returns one
+    Tensor. The way back is linear in its cotangent: differentiating it once more gives the way
+    forward, so no rule of its own is needed. Raises ShapeError.
+    """
+    inputs = [_leaf(x) for x in primals]
+    value = f(*inputs)
+    cotangent = Tensor(np.zeros(value.shape, value.dtype), requires_grad=True)
+    pulled = grad(value, inputs, cotangent, create_graph=True, allow_unused=True)
+    along: Any = 0.0
+    for x, g, t in zip(inputs, pulled, tangents, strict=True):
+        if np.shape(t) != x.shape:
+            raise errors.wrong_cotangent(np.shape(t), x.shape)
+        along = along if g is None else along + (g * t).sum()
+    if not isinstance(along, Tensor):
+        return value, Tensor(np.zeros(value.shape, value.dtype))
+    (tangent,) = grad(along, [cotangent], create_graph=True)
+    return value, tangent
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Any, ...]:
+    """The second derivatives of f at the primals, times the vectors: one Tensor for each primal.
+
+        tg.hvp(lambda x: (x**3).sum(), [np.array([1.0, 2.0])], [np.array([1.0, 0.0])])   # ([6, 0],)
+
+    f returns one number. No matrix of second derivatives is made.
+    """
+    inputs = [_leaf(x) for x in primals]
+    first = grad(f(*inputs), inputs, create_graph=True, allow_unused=True)
+    pairs = zip(first, vectors, strict=True)
+    along: Any = sum(((g * v).sum() for g, v in pairs if g is not None), 0.0)
+    found: Any = [None] * len(inputs)
+    if isinstance(along, Tensor) and along.requires_grad:
+        found = grad(along, inputs, create_graph=True, allow_unused=True)
+    zeros = (Tensor(np.zeros(x.shape, x.dtype)) for x in inputs)
+    return tuple(zero if g is None else g for g, zero in zip(found, zeros, strict=True))
+
+
+def _leaf(x: Any) -> Tensor:
+    """A Tensor that needs a gradient, for derivatives with respect to it."""
+    if isinstance(x, Tensor) and x.requires_grad:
+        return x
+    array = x.data if isinstance(x, Tensor) else np.asarray(x)
+    return Tensor(array, requires_grad=True, dtype=None if array.dtype.kind == "f" else float)
+
+
+def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, without keeping what it computes: it runs once more on the way back. Memory for time.
+
+        block = tg.checkpoint(lambda x: np.tanh(np.tanh(x @ W) @ W))
+        block(x).sum().backward()         # W, which f closes over, gets its gradient too
+
+    f takes anything, returns a Tensor or a tuple (an RNNOutput, say), and must do the same when
+    called again. Gradients reach its arguments and everything older that it uses, under backward,
+    grad and create_graph.
+    """
+
+    @functools.wraps(f)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        start = Leaf(np.zeros(0)).id  # what is older than this, or a leaf, is not f's own
+        result = f(*args, **kwargs)
+        live = _with_history(result)
+        if not live or record.tracing:
+            return result
+        keys = tuple(_boundary([out._key for out in live if out._key], start))
+        static = {"again": lambda: f(*args, **kwargs), "keys": keys}
+        edges = [(i, key, ()) for i, key in enumerate(keys)]
+        node = Node(rule_of(rerun), static, edges, [out._data for out in live], several=True)
+        made = {id(out): wrap(out._data, node, slot) for slot, out in enumerate(live)}
+        if not isinstance(result, tuple):
+            return made[id(result)]
+        outputs = [made.get(id(out), out) for out in result]
+        return type(result)(*outputs) if hasattr(result, "_fields") else tuple(outputs)
+
+    return run
+
+
+def _with_history(result: Any) -> list[Tensor]:
+    """The Tensors among what a function returned that need a gradient."""
+    outputs = result if isinstance(result, tuple) else (result,)
+    return [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
+
+
+def _boundary(keys: list[Key], start: int) -> list[Key]:
+    """The outputs of older nodes, and the leaves, that these outputs were computed from."""
+    found: dict[Key, None] = {}
+    seen, stack = set(keys), list(keys)
+    while stack:
+        key = stack.pop()
+        if key[0].id < start or key[0].rule is None:
+            found[key] = None
+            continue
+        for _, parent, _ in key[0].edges or ():
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return list(found)
+
+
+def rerun(again: Any = None, keys: Any = None) -> Any:
+    """What a checkpoint's node is called; its VJP runs the function again."""
+    raise NotImplementedError
+
+
+def _rerun_vjp(g: tuple[Any, ...], again: Any, keys: tuple[Key, ...]) -> tuple[Any, ...]:
+    lift = any(isinstance(part, Tensor) for part in g)
+    with recording(tracking=True):
+        live = _with_history(again())
+    seeds: dict[Key, Any] = {}
+    for out, part in zip(live, g, strict=True):
+        assert out._key is not None
+        seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
+    found = pull(seeds, set(keys), lift, _lifted_vjp if lift else None, cut=True)
+    zeros = (np.zeros(node.shapes[k], node.dtypes[k]) for node, k in keys)
+    return tuple(found.get(key, zero) for key, zero in zip(keys, zeros, strict=True))
+
+
+defvjp(rerun, joint=_rerun_vjp)
 
 
 def no_grad() -> Any:

@@ -7,6 +7,8 @@ and the code that raises them stays short.
 
 from __future__ import annotations
 
+import linecache
+from pathlib import Path
 from typing import Any
 
 
@@ -119,12 +121,15 @@ def has_a_graph(doing: str) -> ConversionError:
     )
 
 
-def written_into(name: str) -> InplaceError:
-    """out= or ufunc.at with a Tensor."""
-    return InplaceError(
-        f"np.{name} cannot write into an array and be differentiated: use its result instead "
-        "(a = a + t rather than a += t or out=a)"
-    )
+def ufunc_form(name: str, method: str, keywords: list[str]) -> TinygradError:
+    """A ufunc called with out=, where= ..., or by a method such as .at or .reduce."""
+    if "out" in keywords or method == "at":
+        return InplaceError(
+            f"np.{name} cannot write into an array and be differentiated: use its result instead "
+            "(a = a + t rather than a += t or out=a)"
+        )
+    form = f".{method}" if method != "__call__" else f"({', '.join(keywords)}=)"
+    return no_form(name, form)
 
 
 def element_set() -> InplaceError:
@@ -256,3 +261,14 @@ def not_finite(what: str, count: int, size: int, index: Any, value: Any) -> NonF
         f"{count} of {size} elements of {what} are not finite; the first is {value} at index "
         f"{index}"
     )
+
+
+def description_of(node: Any) -> str:
+    """A node in an error: `tanh #12 (2, 3), in RNN(RNNCell), forward, t=4, made at cell.py:88`"""
+    name = node.rule.name if node.rule else "leaf"
+    shapes = ", ".join(map(str, node.shapes))
+    place = f", in {node.place}" if str(node.place) else ""
+    file = node.code.co_filename
+    line = list(node.code.co_positions())[node.at // 2][0] or node.code.co_firstlineno
+    source = linecache.getline(file, line).strip()
+    return f"{name} #{node.id} {shapes}{place}, made at {Path(file).name}:{line}: {source}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import linecache
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ import numpy as np
 
 from . import errors
 from .record import record, recording
-from .vjp import OUT, SHAPES, XS, Array, Rule, Static
+from .vjp import OUT, SHAPES, Array, Rule, Static
 
 # ----- nodes -------------------------------------------------------------------------------------
 
@@ -38,7 +37,6 @@ _ENGINE = {  # a call made in these files is shown at the line that led to it
 Key = tuple["Node", int]  # one output of one node: what a gradient belongs to
 Edges = list[tuple[int, Key, tuple[Any, ...]]]  # argument, where from, what its VJP asked to keep
 Outs = list[np.ndarray]
-Lift = Callable[[Any, "Key | None"], Any]
 
 
 class Node:
@@ -65,13 +63,7 @@ class Node:
 
     def __str__(self) -> str:
         """`tanh #12 (2, 3), in RNN(RNNCell), forward, t=4, made at cell.py:88: h = np.tanh(z)`"""
-        name = self.rule.name if self.rule else "leaf"
-        shapes = ", ".join(map(str, self.shapes))
-        place = f", in {self.place}" if str(self.place) else ""
-        file = self.code.co_filename
-        line = list(self.code.co_positions())[self.at // 2][0] or self.code.co_firstlineno
-        source = linecache.getline(file, line).strip()
-        return f"{name} #{self.id} {shapes}{place}, made at {Path(file).name}:{line}: {source}"
+        return errors.description_of(self)
 
 
 class Leaf(Node):
@@ -85,26 +77,36 @@ class Leaf(Node):
 
 
 def record_node(
-    rule: Rule, static: Static, parents: list[Any], arrays: list[Any], outs: Outs, several: bool
+    rule: Rule, static: Static, keys: list[Any], arrays: list[Any], outs: Outs, several: bool
 ) -> Node | None:
     """A node for this call, or None where no argument that needs a gradient has a VJP."""
     edges: Edges = []
-    out = tuple(outs) if several else outs[0]
-    for i, key in parents:
+    for i, key in enumerate(keys):
+        if key is None:
+            continue
         if not rule.shared and i >= len(rule.vjps):
             raise errors.no_vjp(rule.name, i)
         if rule.shared or rule.vjps[i]:
             asks = rule.asks[0 if rule.shared else i]
-            edges.append((i, key, _kept(rule, asks, arrays, out) if asks else ()))
+            edges.append((i, key, _kept(rule, asks, arrays, outs, several) if asks else ()))
     return Node(rule, static, edges, outs, several) if edges else None
 
 
-def _kept(rule: Rule, asks: tuple[int, ...], arrays: list[Any], out: Any) -> tuple[Any, ...]:
+def _kept(
+    rule: Rule, asks: tuple[int, ...], arrays: list[Any], outs: Outs, several: bool
+) -> tuple[Any, ...]:
     """What a VJP asked for by its parameters' names."""
-    if len(asks) == 1 and asks[0] >= OUT:  # nearly always
-        return (out if asks[0] == OUT else arrays[asks[0]],)
-    rest = {OUT: out, SHAPES: tuple(map(np.shape, arrays)), XS: tuple(arrays[len(rule.vjps) :])}
-    return tuple([arrays[ask] if ask >= 0 else rest[ask] for ask in asks])
+    kept: list[Any] = []
+    for ask in asks:
+        if ask >= 0:
+            kept.append(arrays[ask])
+        elif ask == OUT:
+            kept.append(tuple(outs) if several else outs[0])
+        elif ask == SHAPES:
+            kept.append(tuple([getattr(a, "shape", ()) for a in arrays]))
+        else:
+            kept.append(tuple(arrays[len(rule.vjps) :]))
+    return tuple(kept)
 
 
 # ----- the walk back -----------------------------------------------------------------------------
@@ -114,55 +116,62 @@ def pull(
     seeds: dict[Key, Array],
     wanted: set[Key] | None = None,
     retain: bool = False,
-    lift: Lift | None = None,
+    vjp: Callable[..., Any] | None = None,
+    cut: bool = False,
 ) -> dict[Key, Array]:
     """Pull gradients back from the seeds to the wanted outputs (None: to all leaves).
 
-    Without `lift` everything is an ndarray. With it, what the nodes kept becomes Tensors again
-    (`lift(array, key)`), the very same rules run on those, and their calls are recorded in turn:
-    that is all there is to derivatives of derivatives.
+    Everything is an ndarray, unless `vjp` runs the rules on Tensors in `run_vjp`'s place. With
+    `cut` the walk stops at what is wanted.
     """
-    order = _path(seeds, wanted)
+    order = _path(seeds, wanted, cut)
     leads = set(order)
     if wanted is None:
         wanted = {(node, 0) for node in order if node.rule is None}
+    goals = {node for node, _ in wanted}
     grads, found = dict(seeds), dict[Key, Array]()
     owned = set[Key]()  # sums that nobody else holds: these may be added to in place
-    with recording(tracking=lift is not None, place=record.place):
+    with recording(tracking=vjp is not None, place=record.place):
         while order:
             node = order.pop()  # the youngest; let go of, so that its arrays die when it is done
             g = _arrived(node, grads, found, wanted)
-            if g is None or node.rule is None:
+            if g is None or node.rule is None or (cut and node in goals):
                 continue
             rule, static, record.place = node.rule, node.static, node.place
             for i, key, kept in node.edges or ():
-                if key[0] not in leads:
+                parent, slot = key
+                if parent not in leads:
                     continue
-                if rule.into and lift is None:  # x[t] in a loop: no array of x's size for each t
+                if rule.into and vjp is None:  # x[t] in a loop: no array of x's size for each t
                     if key not in owned:
                         grads[key] = _own(key, grads.get(key))
                         owned.add(key)
                     rule.into(grads[key], g, *kept, **static)
                     continue
-                if static or rule.shared or lift:
-                    part = _vjp(node, rule, i, g, kept, lift)
+                if static or rule.shared or vjp:
+                    part = (vjp or run_vjp)(node, i, g, kept)
                 else:
                     part = rule.vjps[i](g, *kept)  # type: ignore[misc]
-                part = _fitted(part, node, i, key)
-                if key in owned:
-                    np.add(grads[key], part, out=grads[key])
-                elif key in grads:
-                    grads[key] = grads[key] + part
-                    if lift is None and part.ndim:
-                        owned.add(key)
-                else:
+                shape, dtype = parent.shapes[slot], parent.dtypes[slot]
+                if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
+                    part = _fitted(part, node, i, shape, dtype)
+                if record.check is not None:
+                    record.check(part, f"the gradient of argument {i} of {node}")
+                total = grads.get(key)
+                if total is None:
                     grads[key] = part  # by reference: others may hold the same array
+                elif key in owned:
+                    np.add(total, part, out=total)
+                else:
+                    grads[key] = total + part
+                    if vjp is None and part.ndim:
+                        owned.add(key)
             if not retain:
-                node.edges = None
+                node.edges, node.static = None, {}
     return found
 
 
-def _path(seeds: dict[Key, Array], wanted: set[Key] | None) -> list[Node]:
+def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[Node]:
     """The nodes that a gradient passes from the seeds to the wanted outputs, oldest first.
 
     Why any order is needed: in `b = a + a; c = b + b` a naive walk from c would pull b back twice,
@@ -175,6 +184,8 @@ def _path(seeds: dict[Key, Array], wanted: set[Key] | None) -> list[Node]:
     stack = list(seen)
     while stack:
         node = stack.pop()
+        if cut and node in leads:
+            continue
         if node.edges is None:
             # A freed node may be the goal itself, but nothing behind it can be reached any more.
             if node not in leads or any(goal.id < node.id for goal in leads):
@@ -198,14 +209,15 @@ def _arrived(node: Node, grads: dict[Key, Any], found: dict[Key, Any], wanted: s
 
     A node with several outputs gets a tuple, with zeros for the outputs that nothing used.
     """
-    keys = [(node, slot) for slot in range(len(node.shapes))]
-    gs = [grads.pop(key, None) for key in keys]
-    found.update({k: g for k, g in zip(keys, gs, strict=True) if g is not None and k in wanted})
-    if not node.several:
-        return gs[0]
-    if all(g is None for g in gs):
-        return None
-    return tuple(_own(key, g) if g is None else g for key, g in zip(keys, gs, strict=True))
+    gs = []
+    for slot in range(len(node.shapes)):
+        key = (node, slot)
+        gs.append(grads.pop(key, None))
+        if gs[slot] is not None and key in wanted:
+            found[key] = gs[slot]
+    if not node.several or all(g is None for g in gs):
+        return gs[0] if gs else None
+    return tuple([_own((node, slot), g) if g is None else g for slot, g in enumerate(gs)])
 
 
 def _own(key: Key, total: Array | None) -> np.ndarray:
@@ -214,54 +226,35 @@ def _own(key: Key, total: Array | None) -> np.ndarray:
     return np.zeros(node.shapes[slot], node.dtypes[slot]) if total is None else np.array(total)
 
 
-def _vjp(node: Node, rule: Rule, i: int, g: Any, kept: Any, lift: Lift | None) -> Any:
+def run_vjp(node: Node, i: int, g: Any, kept: Any) -> Any:
     """The gradient of argument i, from the rule."""
-    column = 0 if rule.shared else i
-    if lift:
-        asks = rule.asks[column]
-        kept = [_lifted(node, ask, value, lift) for ask, value in zip(asks, kept, strict=True)]
-    static = {name: node.static[name] for name in rule.names[column] if name in node.static}
+    rule, static = node.rule, node.static
+    assert rule is not None
+    static = {k: static[k] for k in rule.names[0 if rule.shared else i] if k in static}
     if rule.joint:
         return rule.joint(g, *kept, **static)[i]
-    vjp = rule.each or rule.vjps[i]
-    return vjp(g, *([i] if rule.each else []), *kept, **static)  # type: ignore[misc]
+    if rule.each:
+        return rule.each(g, i, *kept, **static)
+    return rule.vjps[i](g, *kept, **static)  # type: ignore[misc]
 
 
-def _lifted(node: Node, ask: int, value: Any, lift: Lift) -> Any:
-    """What was kept under one name, with its place in the graph."""
-    origin = {i: key for i, key, _ in node.edges or ()}
-    if ask >= 0 or ask == SHAPES:
-        return lift(value, origin.get(ask))
-    if ask == OUT and not node.several:
-        return lift(value, (node, 0))
-    first = len(node.rule.vjps) if node.rule else 0
-    keys = [(node, k) if ask == OUT else origin.get(first + k) for k in range(len(value))]
-    return tuple(map(lift, value, keys))
-
-
-def _fitted(g: Any, node: Node, i: int, key: Key) -> Any:
+def _fitted(g: Any, node: Node, i: int, shape: tuple[int, ...], dtype: Any) -> Any:
     """A VJP's result in the shape and dtype of its argument, or a RuleError."""
-    parent, slot = key
-    shape = parent.shapes[slot]
     g = g if hasattr(g, "dtype") else np.asarray(g)
+    returned = g.shape
+    if node.rule and node.rule.broadcasts and returned != shape:
+        with suppress(ValueError):
+            g = unbroadcast(g, shape)
     if g.shape != shape:
-        returned = g.shape
-        if node.rule and node.rule.broadcasts:
-            with suppress(ValueError):
-                g = unbroadcast(g, shape)
-        if g.shape != shape:
-            raise errors.wrong_gradient_shape(node, i, returned, shape)
-    if g.dtype != parent.dtypes[slot]:
-        g = g.astype(parent.dtypes[slot])
-    if record.check is not None:
-        record.check(g, f"the gradient of argument {i} of {node}")
-    return g
+        raise errors.wrong_gradient_shape(node, i, returned, shape)
+    return g if g.dtype == dtype else g.astype(dtype)
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum a gradient over the axes along which an operand of this shape was repeated."""
     axes = _repeated_axes(g.shape, shape)
-    return g.sum(axis=axes).reshape(shape) if axes else g
+    g = g.sum(axis=axes) if axes else g
+    return g if g.shape == shape else g.reshape(shape)
 
 
 @functools.lru_cache(4096)

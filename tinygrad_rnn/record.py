@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -44,3 +44,19 @@ def recording(**changes: Any) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(record, name, value)
+
+
+def each_step(items: Iterable[Any]) -> Iterator[Any]:
+    """The items in turn; the outermost such loop is the loop over time, and sets t in the place.
+
+    list(each_step("ab"))      # ['a', 'b'], and while 'b' is out record.place.t is 1
+    """
+    outermost = record.place.t is None
+    try:
+        for t, item in enumerate(items):
+            if outermost:
+                record.place = record.place._replace(t=t)
+            yield item
+    finally:
+        if outermost:
+            record.place = record.place._replace(t=None)

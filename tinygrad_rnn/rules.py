@@ -231,11 +231,11 @@ def rows_product(a: Array, g: Array) -> Array:
 defvjp(rows_product, lambda g, x1: x1 @ g.T, lambda g, x0: x0 @ g)
 
 
-def matmul_left(g: Array, x1: Array, shapes: Any) -> Array:
+def matmul_left(g: Array, x1: Array) -> Array:
     """g @ x1.T for matrices; a vector on either side has an axis less."""
     if x1.ndim == 1:
         return np.expand_dims(g, -1) * x1
-    if len(shapes[0]) == 1 and x1.ndim > 2:
+    if g.ndim < x1.ndim and x1.ndim > 2:  # x0 was a vector
         return (x1 @ np.expand_dims(g, -1))[..., 0]
     return g @ x1.swapaxes(-1, -2)
 

@@ -15,13 +15,17 @@ import numpy as np
 from . import errors
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
-from .record import record
+from .record import each_step, record
 from .vjp import COMPOSED, XS, rule_of
 
 
 def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A binary operator and its reflected form."""
     return (lambda a, b: apply(ufunc, a, b)), (lambda a, b: apply(ufunc, b, a))
+
+
+def _operator(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda a: apply(ufunc, a)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,9 +56,10 @@ class Tensor:
             if array.requires_grad:
                 raise errors.has_a_graph("making a new Tensor from")
             array = array._data
-        self._data = _frozen(np.array(array, dtype=dtype))
-        if requires_grad and self._data.dtype.kind != "f":
+        self._data = np.array(array, dtype=dtype)
+        if not _is_float(self._data.dtype) and requires_grad:
             raise errors.integers_have_no_gradient(self._data.dtype)
+        self._data.setflags(write=False)
         self._key = (Leaf(self._data), 0) if requires_grad else None
 
     # ----- what it holds
@@ -79,7 +84,8 @@ class Tensor:
 
     @data.setter
     def data(self, new: Any) -> None:
-        self._data = _frozen(self._like(new, "data"))
+        self._data = self._like(new, "data")
+        self._data.setflags(write=False)
 
     @property
     def grad(self) -> np.ndarray | None:
@@ -172,11 +178,8 @@ class Tensor:
     # ----- NumPy's protocols
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if "out" in kwargs or method == "at":
-            raise errors.written_into(ufunc.__name__)
         if kwargs or method != "__call__":
-            form = f".{method}" if method != "__call__" else f"({', '.join(kwargs)}=)"
-            raise errors.no_form(ufunc.__name__, form)
+            raise errors.ufunc_form(ufunc.__name__, method, list(kwargs))
         return apply(ufunc, *inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -197,21 +200,10 @@ class Tensor:
         raise errors.element_set()
 
     def __iter__(self) -> Iterator[Any]:
-        """`for x_t in x`: over the first axis, in one recorded operation, so linear in T.
-
-        The outermost such loop is the loop over time: it sets t in the place of what it records.
-        """
+        """`for x_t in x`: over the first axis, in one recorded operation, so linear in T."""
         if not self.ndim:
             raise TypeError("iteration over a 0-d Tensor")
-        outermost = record.place.t is None
-        try:
-            for t, x_t in enumerate(apply(unstack, self)):
-                if outermost:
-                    record.place = record.place._replace(t=t)
-                yield x_t
-        finally:
-            if outermost:
-                record.place = record.place._replace(t=None)
+        return each_step(apply(unstack, self))
 
     # ----- operators and methods: NumPy's names, the same rules
 
@@ -230,11 +222,7 @@ class Tensor:
     __le__, __ge__ = _operators(np.less_equal)[0], _operators(np.greater_equal)[0]
     __eq__, __ne__ = _operators(np.equal)[0], _operators(np.not_equal)[0]
 
-    def __neg__(self) -> Any:
-        return apply(np.negative, self)
-
-    def __abs__(self) -> Any:
-        return apply(np.absolute, self)
+    __neg__, __abs__ = _operator(np.negative), _operator(np.absolute)
 
     def reshape(self, *shape: Any) -> Any:
         """`x.reshape(2, 3)` or `x.reshape((2, 3))`."""
@@ -260,36 +248,43 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
     may be Tensors, ndarrays or numbers. The result is a Tensor, or a tuple of them.
     """
     rule = rule_of(function)
-    arrays, parents, raw = [], [], []
-    for i, operand in enumerate(operands):
+    arrays, keys, raw = [], [], []
+    for operand in operands:
         if isinstance(operand, Tensor):
             arrays.append(operand._data)
-            if operand._key is not None:
-                parents.append((i, operand._key))
+            keys.append(operand._key)
         else:
+            if isinstance(operand, (np.ndarray, list, tuple)):
+                operand = np.asarray(operand)
+                raw.append(len(arrays))
             arrays.append(operand)
-            if isinstance(operand, np.ndarray):
-                raw.append(i)
+            keys.append(None)
     try:
         result = rule.run(*arrays, **static)
     except ValueError as error:
         if type(error) is not ValueError or rule.own:
             raise  # AxisError and the like say enough; so do a user's own errors
-        raise errors.misfit(
-            rule.name, list(map(np.shape, arrays)), str(record.place), error
-        ) from error
+        raise errors.misfit(rule.name, arrays, record.place, error) from error
     several = isinstance(result, (tuple, list))
-    outs = [_frozen(out, arrays, raw) for out in (result if several else (result,))]
+    outs = list(result) if several else [result]
+    for k, out in enumerate(outs):
+        if raw or type(out) is not np.ndarray:
+            outs[k] = out = _own(out, [arrays[i] for i in raw])
+        out.setflags(write=False)
     node = None
-    if parents and record.tracking:
+    if any(keys) and record.tracking:
         for i in raw:  # a frozen view would still change with the array that it views
             if i in rule.keeps or XS in rule.keeps:
-                arrays[i] = _frozen(arrays[i].copy())
-        node = record_node(rule, static, parents, arrays, outs, several)
-    tensors = tuple([wrap(out, node, slot) for slot, out in enumerate(outs)])
+                arrays[i] = arrays[i].copy()
+        node = record_node(rule, static, keys, arrays, outs, several)
+    tensors = (
+        [wrap(out, node, slot) for slot, out in enumerate(outs)]
+        if several
+        else [wrap(outs[0], node)]
+    )
     if record.watch is not None:
-        record.watch(function, operands, static, tensors)
-    return tensors if several else tensors[0]
+        record.watch(function, operands, static, tuple(tensors))
+    return tuple(tensors) if several else tensors[0]
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -307,8 +302,15 @@ def wrap(data: np.ndarray, node: Node | None = None, slot: int = 0) -> Tensor:
     """A Tensor around an array that is frozen already."""
     tensor: Tensor = object.__new__(Tensor)
     tensor._data = data
-    tensor._key = None if node is None or data.dtype.kind != "f" else (node, slot)
+    tensor._key = (node, slot) if _is_float(data.dtype) and node is not None else None
     return tensor
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    """Floats may have gradients; integers and booleans are constants; nothing else is allowed."""
+    if dtype.kind not in "fiub":
+        raise errors.not_a_number_type(dtype)
+    return dtype.kind == "f"
 
 
 def seed(y: Tensor, gradient: Any) -> dict[Key, Any]:
@@ -326,13 +328,9 @@ def seed(y: Tensor, gradient: Any) -> dict[Key, Any]:
     return {y._key: gradient}
 
 
-def _frozen(out: Any, arrays: Any = (), raw: Any = ()) -> np.ndarray:
-    """Make an array read-only: a copy, where it is the caller's own or a view of that."""
-    array = out if type(out) is np.ndarray else np.asarray(out)
-    if array.dtype.kind not in "fiub":
-        raise errors.not_a_number_type(array.dtype)
-    for i in raw:
-        if array is arrays[i] or (array.base is not None and np.may_share_memory(array, arrays[i])):
-            array = array.copy()
-    array.setflags(write=False)
-    return array
+def _own(out: Any, raw: list[np.ndarray]) -> np.ndarray:
+    """A result as an array that may be frozen: a copy, where it is a view of the caller's."""
+    array: np.ndarray = np.asarray(out)
+    view = array.base is not None
+    shared = any(array is a or (view and np.may_share_memory(array, a)) for a in raw)
+    return array.copy() if shared else array

@@ -14,7 +14,7 @@ PACKAGE = Path(tg.__file__).parent
 
 # Bottom first: a file imports only from those before it.
 ORDER = """
-    errors vjp record primitives graph tensor differentiate rules composed functions losses init
+    errors arrays vjp record primitives graph tensor differentiate rules composed functions losses init
     module cells wrappers zoo scan recurrent optim train insight figures files testing demo __main__
     __init__
 """.split()  # noqa: SIM905
@@ -23,7 +23,8 @@ LIMITS = {
     "engine": (["tensor.py", "graph.py"], 400),
     "rules": (["rules.py"], 500),
     "composed": (["composed.py"], 200),
-    "around the engine": (["vjp.py", "record.py", "primitives.py", "differentiate.py"], 300),
+    "below the engine": (["arrays.py", "vjp.py", "record.py", "primitives.py"], 250),
+    "on the engine": (["differentiate.py"], 150),
     "recurrent": (["cells.py", "recurrent.py"], 450),
 }
 

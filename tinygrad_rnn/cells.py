@@ -36,6 +36,10 @@ def _form(tree: Any) -> Any:
     return len(tree) if isinstance(tree, tuple) else None
 
 
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def leaves(tree: Any) -> list[Any]:
     """The arrays of a nest, in order.
 
@@ -102,14 +106,24 @@ class Cell(Module):
                 f"{name}.step got {_summary(state)} as its state and returned {_summary(new)} as "
                 "the new one. It returns (output, new state)"
             )
+        for value in (output, *leaves(new)):
+            if not _is_array(value):
+                hint = "; was `return` forgotten?" if value is None else ""
+                raise CellError(f"{name}.step must return arrays, got {_summary(value)}{hint}")
         return output, new
 
 
 def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
+    """Zeros in the form of a state_shape: an int, a tuple of ints, or a nest of those."""
     if isinstance(shape, (int, np.integer)):
         shape = (shape,)
     if isinstance(shape, dict):
         return {key: _zeros(item, batch, dtype) for key, item in shape.items()}
+    if not isinstance(shape, tuple):
+        raise CellError(
+            f"state_shape={shape!r}: expected a tuple of ints such as (hidden,), or a tuple or a "
+            "dict of such"
+        )
     if all(isinstance(item, (int, np.integer)) for item in shape):
         return np.zeros((*batch, *shape), dtype)
     items = [_zeros(item, batch, dtype) for item in shape]
@@ -117,8 +131,10 @@ def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _summary(value: Any) -> str:
-    """What a step returned, for an error: `a tuple of 3`, `an array (2, 4)`."""
-    if isinstance(value, (tuple, list, dict)):
+    """What a step returned, for an error: `a tuple of 3`, `a dict of c, h`, `an array (2, 4)`."""
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(sorted(map(str, value)))}"
+    if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"an array {value.shape}" if hasattr(value, "shape") else f"a {type(value).__name__}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import errors
-from .graph import Key, Leaf, Node, pull, run_vjp
+from .graph import Key, Leaf, Node, pull, run_vjp, zeros
 from .record import record, recording
 from .tensor import Tensor, seed, wrap
 from .vjp import OUT, SHAPES, defvjp, rule_of
@@ -40,11 +40,15 @@ def grad(
     if not isinstance(y, Tensor) or inputs is None:
         raise errors.function_given()
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    for k, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise errors.input_is_no_tensor(k, x)
     wanted = {x._key for x in inputs if x._key is not None}
     found: dict[Key, Any] = {}
     if y._key is not None and wanted:
         retain = create_graph if retain_graph is None else retain_graph
-        found = pull(seed(y, gradient), wanted, retain, _lifted_vjp if create_graph else None)
+        seeds = seed(y, gradient, lift=create_graph)
+        found = pull(seeds, wanted, retain, _lifted_vjp if create_graph else None)
     results = [None if x._key is None else found.get(x._key) for x in inputs]
     for k, (x, g) in enumerate(zip(inputs, results, strict=True)):
         if g is None and not allow_unused:
@@ -118,8 +122,8 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -
     found: Any = [None] * len(inputs)
     if isinstance(along, Tensor) and along.requires_grad:
         found = grad(along, inputs, create_graph=True, allow_unused=True)
-    zeros = (Tensor(np.zeros(x.shape, x.dtype)) for x in inputs)
-    return tuple(zero if g is None else g for g, zero in zip(found, zeros, strict=True))
+    none = (Tensor(np.zeros(x.shape, x.dtype)) for x in inputs)
+    return tuple(zero if g is None else g for g, zero in zip(found, none, strict=True))
 
 
 def _leaf(x: Any) -> Tensor:
@@ -155,7 +159,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         made = {id(out): wrap(out._data, node, slot) for slot, out in enumerate(live)}
         if not isinstance(result, tuple):
             return made[id(result)]
-        outputs = [made.get(id(out), out) for out in result]
+        outputs: list[Any] = [made.get(id(out), out) for out in result]
         return type(result)(*outputs) if hasattr(result, "_fields") else tuple(outputs)
 
     return run
@@ -197,8 +201,7 @@ def _rerun_vjp(g: tuple[Any, ...], again: Any, keys: tuple[Key, ...]) -> tuple[A
         assert out._key is not None
         seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
     found = pull(seeds, set(keys), lift, _lifted_vjp if lift else None, cut=True)
-    zeros = (np.zeros(node.shapes[k], node.dtypes[k]) for node, k in keys)
-    return tuple(found.get(key, zero) for key, zero in zip(keys, zeros, strict=True))
+    return tuple(found[key] if key in found else zeros(key) for key in keys)
 
 
 defvjp(rerun, joint=_rerun_vjp)

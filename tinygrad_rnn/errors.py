@@ -154,9 +154,42 @@ def value_read(what: str) -> TraceError:
 def no_rule(function: Any) -> MissingRuleError:
     """A function that is not in the table."""
     name = getattr(function, "__name__", repr(function))
+    name = f"np.{name}" if (getattr(function, "__module__", None) or "numpy") == "numpy" else name
     return MissingRuleError(
-        f"no VJP is registered for {name}, so it cannot be differentiated. Register one, "
-        f"tg.defvjp({name}, lambda g, x0: ...), or call it on t.detach().data"
+        f"no VJP is registered for {name}, so it does not work on Tensors. Register one, "
+        f"tg.defvjp({name}, lambda g, x0: ...), write it in other functions, or call it on "
+        "t.detach().data"
+    )
+
+
+def plain_function(name: str) -> RuleError:
+    """defvjp for a function that would run on Tensors as it is, past its VJP."""
+    return RuleError(
+        f"defvjp({name}): a plain Python function is not recorded as one operation, so its VJP "
+        f"would never be used. Decorate it first: @tg.primitive above def {name}"
+    )
+
+
+def array_as_keyword(name: str, keyword: str) -> MissingRuleError:
+    """An array given by keyword to a primitive, where it is no operand."""
+    return MissingRuleError(
+        f"{name}: {keyword}= is an array, and arrays take part as operands. Pass it positionally, "
+        f"and give it a VJP, or None, in tg.defvjp({name}, ...)"
+    )
+
+
+def not_an_operand(name: str, kind: str) -> ConversionError:
+    """A dict or another object where an array should be."""
+    return ConversionError(
+        f"{name}: operands are Tensors, arrays and numbers; got a {kind}. Take it apart before the "
+        "call, so that every array is an argument of its own"
+    )
+
+
+def no_operand(name: str, asked: int, count: int) -> RuleError:
+    """A VJP asks for an operand that this call does not have."""
+    return RuleError(
+        f"a VJP of {name} asks for x{asked}, and this call has {count} operands (x0 is the first)"
     )
 
 
@@ -196,7 +229,7 @@ def unknown_parameter(name: str, parameter: str, known: Any) -> RuleError:
 def wrong_gradient_shape(node: Any, i: int, returned: Any, expected: Any) -> RuleError:
     """A VJP returned something that its argument does not fit."""
     return RuleError(
-        f"the VJP of {node.rule.name} for argument {i} returned shape {returned}, expected "
+        f"the VJP of {node.rule.name} for argument {i} returned {returned}, expected shape "
         f"{expected}; the call was {node}"
     )
 
@@ -213,9 +246,9 @@ def misfit(name: str, operands: list[Any], place: Any, error: Exception) -> Shap
 def graph_freed(node: Any) -> GraphFreedError:
     """The walk met a node whose edges are gone."""
     return GraphFreedError(
-        f"the graph behind {node} was already walked back and freed. For a second gradient, pass "
-        "retain_graph=True to the first; for a recurrent state carried from one chunk to the next, "
-        "detach it (state.detach()) between the chunks"
+        f"the graph behind {node} was already walked back, wholly or in part, and freed. For a "
+        "second gradient, pass retain_graph=True to the first; for a recurrent state carried from "
+        "one chunk to the next, detach its arrays (h.detach()) between the chunks"
     )
 
 
@@ -245,6 +278,14 @@ def needs_a_cotangent(shape: Any) -> NotScalarError:
 def wrong_cotangent(shape: Any, expected: Any) -> ShapeError:
     """gradient= of another shape than y."""
     return ShapeError(f"gradient must have the shape {expected} of the Tensor; got {shape}")
+
+
+def input_is_no_tensor(k: int, x: Any) -> NoGradientError:
+    """tg.grad(y, [array])."""
+    return NoGradientError(
+        f"input {k} is a {type(x).__name__}: gradients are taken with respect to Tensors that y "
+        "was computed from. Make it one first: x = tg.Tensor(array, requires_grad=True)"
+    )
 
 
 def unused_input(k: int, x: Any) -> UnusedInputError:

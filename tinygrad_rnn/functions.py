@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .errors import ShapeError
-from .rules import one_axis, primitive
+from .rules import one_axis, primitive, reduced_axes, spread
+from .tensor import Tensor
 from .vjp import Array, defvjp
 
 
@@ -85,6 +86,47 @@ defvjp(log_softmax, _log_softmax_vjp, bind=one_axis(-1))
 
 
 @primitive
+def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
+    """log(sum(exp(x))) over one axis, several, or all (None), without overflow.
+
+        tg.logsumexp(np.array([1000.0, 1000.0]))           # 1000.6931...
+
+    Of nothing but -inf it is -inf, with gradient 0.
+    """
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):
+        out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axis)
+
+
+def _logsumexp_vjp(
+    g: Array, out: Array, x0: Array, axis: Any = None, keepdims: bool = False
+) -> Array:
+    every = spread(out, x0.shape, axis, keepdims)
+    share = np.exp(x0 - np.where(np.isfinite(every), every, 0))
+    return spread(g, x0.shape, axis, keepdims) * share
+
+
+defvjp(logsumexp, _logsumexp_vjp, bind=reduced_axes)
+
+
+def layer_norm(
+    x: Array, gain: Array = None, bias: Array = None, axis: Any = -1, eps: float = 1e-5
+) -> Any:
+    """(x - mean) / sqrt(variance + eps) along an axis, times gain, plus bias (Ba 2016).
+
+        tg.layer_norm(np.array([1.0, 3.0]))                # array([-0.999995,  0.999995])
+
+    gain, bias  arrays that broadcast with x, or None. eps keeps a vector of equal elements finite.
+    """
+    centred = x - np.mean(x, axis=axis, keepdims=True)
+    out = centred / np.sqrt(np.mean(centred * centred, axis=axis, keepdims=True) + eps)
+    out = out if gain is None else out * gain
+    return out if bias is None else out + bias
+
+
+@primitive
 def root_mean_square(x: Array) -> Array:
     """sqrt(mean(x**2)) over the last axis. At x = 0 its gradient is 0, not NaN."""
     return np.sqrt(np.mean(np.square(x), axis=-1))
@@ -98,16 +140,29 @@ def _root_mean_square_vjp(g: Array, out: Array, x0: Array) -> Array:
 defvjp(root_mean_square, _root_mean_square_vjp)
 
 
-ACTIVATIONS = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid, "identity": lambda x: x}
+def identity(x: Array) -> Array:
+    """x itself: the activation of a linear layer.
+
+    identity(3)      # 3
+    """
+    return x
+
+
+ACTIVATIONS = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid, "identity": identity}
 
 
 def activation(phi: Any) -> Any:
     """An activation function by its name (tanh, relu, sigmoid, identity); callables as they are."""
     if phi is None or callable(phi):
-        return phi or ACTIVATIONS["identity"]
+        return phi or identity
     if phi not in ACTIVATIONS:
         raise ShapeError(f"activation={phi!r}: expected {', '.join(ACTIVATIONS)} or a callable")
     return ACTIVATIONS[phi]
+
+
+def _values(a: Any) -> np.ndarray:
+    """Lengths, masks and targets are read, not differentiated."""
+    return np.asarray(a.data if isinstance(a, Tensor) else a)
 
 
 def valid_steps(
@@ -121,11 +176,11 @@ def valid_steps(
     steps, batch = shape[0], shape[1:]
     valid = None
     if lengths is not None:
-        lengths = np.asarray(getattr(lengths, "data", lengths))
+        lengths = _values(lengths)
         if lengths.shape != batch or lengths.dtype.kind not in "iu":
             raise ShapeError(
-                f"lengths must be integers of shape {batch}, one for each sequence; got "
-                f"{lengths.dtype} of shape {lengths.shape}"
+                f"lengths must be integers of shape {batch}, one for each sequence of an x "
+                f"(T, N, C), time first; got {lengths.dtype} of shape {lengths.shape}"
             )
         for n, length in np.ndenumerate(lengths):
             if not 0 <= length <= steps:
@@ -133,7 +188,7 @@ def valid_steps(
                 raise ShapeError(f"lengths[{index}]={length} is not in 0..T={steps}")
         valid = np.arange(steps).reshape(-1, *[1] * len(batch)) < lengths
     if mask is not None:
-        mask = np.asarray(getattr(mask, "data", mask))
+        mask = _values(mask)
         if mask.shape != shape or mask.dtype != bool:
             raise ShapeError(
                 f"mask must be booleans of shape {shape}, one for each step; got {mask.dtype} "

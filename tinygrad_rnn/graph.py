@@ -50,10 +50,13 @@ class Node:
         self, rule: Rule | None, static: Static, edges: Edges, outs: Outs, several: bool
     ) -> None:
         self.id: int = _next_id()
-        self.rule, self.static, self.several = rule, static, several
+        self.rule = rule
+        self.static = static
+        self.several = several
         self.edges: Edges | None = edges
-        self.shapes = (outs[0].shape,) if len(outs) == 1 else tuple([out.shape for out in outs])
-        self.dtypes = (outs[0].dtype,) if len(outs) == 1 else tuple([out.dtype for out in outs])
+        out = outs[0] if not several else None
+        self.shapes = (out.shape,) if out is not None else tuple([out.shape for out in outs])
+        self.dtypes = (out.dtype,) if out is not None else tuple([out.dtype for out in outs])
         self.place = record.place
         # The line of code is looked up only when an error shows it: two fields, no formatting.
         frame = sys._getframe(2)
@@ -88,6 +91,8 @@ def record_node(
             raise errors.no_vjp(rule.name, i)
         if rule.shared or rule.vjps[i]:
             asks = rule.asks[0 if rule.shared else i]
+            if asks and max(asks) >= len(arrays):
+                raise errors.no_operand(rule.name, max(asks), len(arrays))
             edges.append((i, key, _kept(rule, asks, arrays, outs, several) if asks else ()))
     return Node(rule, static, edges, outs, several) if edges else None
 
@@ -96,17 +101,12 @@ def _kept(
     rule: Rule, asks: tuple[int, ...], arrays: list[Any], outs: Outs, several: bool
 ) -> tuple[Any, ...]:
     """What a VJP asked for by its parameters' names."""
-    kept: list[Any] = []
-    for ask in asks:
-        if ask >= 0:
-            kept.append(arrays[ask])
-        elif ask == OUT:
-            kept.append(tuple(outs) if several else outs[0])
-        elif ask == SHAPES:
-            kept.append(tuple([getattr(a, "shape", ()) for a in arrays]))
-        else:
-            kept.append(tuple(arrays[len(rule.vjps) :]))
-    return tuple(kept)
+    if len(asks) == 1 and asks[0] >= OUT and not several:  # nearly always
+        return (outs[0] if asks[0] == OUT else arrays[asks[0]],)
+    shapes = tuple([getattr(a, "shape", ()) for a in arrays])
+    special = {OUT: tuple(outs) if several else outs[0], SHAPES: shapes}
+    xs = tuple(arrays[len(rule.vjps) :])
+    return tuple([arrays[ask] if ask >= 0 else special.get(ask, xs) for ask in asks])
 
 
 # ----- the walk back -----------------------------------------------------------------------------
@@ -116,59 +116,103 @@ def pull(
     seeds: dict[Key, Array],
     wanted: set[Key] | None = None,
     retain: bool = False,
-    vjp: Callable[..., Any] | None = None,
+    run: Callable[..., Any] | None = None,
     cut: bool = False,
 ) -> dict[Key, Array]:
     """Pull gradients back from the seeds to the wanted outputs (None: to all leaves).
 
-    Everything is an ndarray, unless `vjp` runs the rules on Tensors in `run_vjp`'s place. With
-    `cut` the walk stops at what is wanted.
+    Everything is an ndarray, unless `run` calls the rules on Tensors, in `run_vjp`'s place. With
+    `cut` nothing behind a wanted output is walked.
     """
     order = _path(seeds, wanted, cut)
     leads = set(order)
-    if wanted is None:
-        wanted = {(node, 0) for node in order if node.rule is None}
-    goals = {node for node, _ in wanted}
-    grads, found = dict(seeds), dict[Key, Array]()
-    owned = set[Key]()  # sums that nobody else holds: these may be added to in place
-    with recording(tracking=vjp is not None, place=record.place):
+    goals = {(node, 0) for node in order if node.rule is None} if wanted is None else wanted
+    stops = {node for node, _ in goals} if cut else set()
+    sums, found = _Sums(seeds, in_place=run is None), dict[Key, Array]()
+    with recording(tracking=run is not None, place=record.place):
         while order:
             node = order.pop()  # the youngest; let go of, so that its arrays die when it is done
-            g = _arrived(node, grads, found, wanted)
-            if g is None or node.rule is None or (cut and node in goals):
-                continue
-            rule, static, record.place = node.rule, node.static, node.place
-            for i, key, kept in node.edges or ():
-                parent, slot = key
-                if parent not in leads:
-                    continue
-                if rule.into and vjp is None:  # x[t] in a loop: no array of x's size for each t
-                    if key not in owned:
-                        grads[key] = _own(key, grads.get(key))
-                        owned.add(key)
-                    rule.into(grads[key], g, *kept, **static)
-                    continue
-                if static or rule.shared or vjp:
-                    part = (vjp or run_vjp)(node, i, g, kept)
-                else:
-                    part = rule.vjps[i](g, *kept)  # type: ignore[misc]
-                shape, dtype = parent.shapes[slot], parent.dtypes[slot]
-                if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
-                    part = _fitted(part, node, i, shape, dtype)
-                if record.check is not None:
-                    record.check(part, f"the gradient of argument {i} of {node}")
-                total = grads.get(key)
-                if total is None:
-                    grads[key] = part  # by reference: others may hold the same array
-                elif key in owned:
-                    np.add(total, part, out=total)
-                else:
-                    grads[key] = total + part
-                    if vjp is None and part.ndim:
-                        owned.add(key)
-            if not retain:
-                node.edges, node.static = None, {}
+            g, arrived = sums.take(node)
+            found.update({key: g for key, g in arrived.items() if key in goals})
+            edges = [edge for edge in node.edges or () if edge[1][0] in leads]
+            if arrived and edges and node not in stops:
+                record.place = node.place
+                _pull_node(node, edges, g, sums, run)
+                if not retain:
+                    node.edges, node.static = None, {}
     return found
+
+
+def _pull_node(
+    node: Node, edges: Edges, g: Any, sums: _Sums, run: Callable[..., Any] | None
+) -> None:
+    """One step back: from a node's gradient to its inputs' gradients."""
+    rule, together = node.rule, None
+    assert rule is not None
+    for i, key, kept in edges:
+        if rule.into and run is None:  # x[t] in a loop: no array of x's size for each t
+            rule.into(sums.buffer(key), g, *kept, **node.static)
+            continue
+        if rule.joint:
+            together = together or (run or run_vjp)(node, i, g, kept)
+            part = together[i]
+        elif node.static or rule.each or run:
+            part = (run or run_vjp)(node, i, g, kept)
+        else:
+            part = rule.vjps[i](g, *kept)  # type: ignore[misc]
+        shape, dtype = key[0].shapes[key[1]], key[0].dtypes[key[1]]
+        if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
+            part = _fitted(part, node, i, shape, dtype)
+        if record.check is not None:
+            record.check(part, f"the gradient of argument {i} of {node}")
+        sums.add(key, part)
+
+
+class _Sums:
+    """The gradients on their way: what each output of each node has received so far."""
+
+    def __init__(self, seeds: dict[Key, Array], in_place: bool) -> None:
+        self.totals, self.in_place = dict(seeds), in_place
+        self.owned: set[Key] = set()  # sums that nobody else holds: these may be added to in place
+
+    def add(self, key: Key, part: Array) -> None:
+        total = self.totals.get(key)
+        if total is None:
+            self.totals[key] = part  # by reference: others may hold the same array
+        elif key in self.owned:
+            np.add(total, part, out=total)
+        else:
+            self.totals[key] = total + part
+            if self.in_place and part.ndim:
+                self.owned.add(key)
+
+    def buffer(self, key: Key) -> np.ndarray:
+        """The sum in an array of our own, zeros at first, to be added to."""
+        if key not in self.owned:
+            total = self.totals.get(key)
+            self.totals[key] = zeros(key) if total is None else np.array(total)
+            self.owned.add(key)
+        return self.totals[key]  # type: ignore[no-any-return]
+
+    def take(self, node: Node) -> tuple[Any, dict[Key, Array]]:
+        """The gradient for a node's rule, and what arrived by key: all its uses have reported.
+
+        A node with several outputs gets a tuple, with zeros for the outputs that nothing used. The
+        arrays are shared, so they are frozen: a VJP that writes into g raises.
+        """
+        keys = [(node, slot) for slot in range(len(node.shapes))]
+        arrived = {key: self.totals.pop(key) for key in keys if key in self.totals}
+        for g in arrived.values():
+            if type(g) is np.ndarray:
+                g.setflags(write=False)
+        if node.several:
+            return tuple([arrived[key] if key in arrived else zeros(key) for key in keys]), arrived
+        return arrived.get(keys[0]), arrived
+
+
+def zeros(key: Key) -> np.ndarray:
+    """Zeros like one output of a node."""
+    return np.zeros(key[0].shapes[key[1]], key[0].dtypes[key[1]])
 
 
 def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[Node]:
@@ -204,42 +248,20 @@ def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[N
     return [node for node in order if node in leads]
 
 
-def _arrived(node: Node, grads: dict[Key, Any], found: dict[Key, Any], wanted: set[Key]) -> Any:
-    """The gradient that a node has received: all its uses have reported by now. None: nothing.
-
-    A node with several outputs gets a tuple, with zeros for the outputs that nothing used.
-    """
-    gs = []
-    for slot in range(len(node.shapes)):
-        key = (node, slot)
-        gs.append(grads.pop(key, None))
-        if gs[slot] is not None and key in wanted:
-            found[key] = gs[slot]
-    if not node.several or all(g is None for g in gs):
-        return gs[0] if gs else None
-    return tuple([_own((node, slot), g) if g is None else g for slot, g in enumerate(gs)])
-
-
-def _own(key: Key, total: Array | None) -> np.ndarray:
-    """A gradient's sum so far, or zeros, in an array of its own."""
-    (node, slot) = key
-    return np.zeros(node.shapes[slot], node.dtypes[slot]) if total is None else np.array(total)
-
-
 def run_vjp(node: Node, i: int, g: Any, kept: Any) -> Any:
-    """The gradient of argument i, from the rule."""
+    """The gradient of argument i, from the rule; of all of them, where the rule is a joint one."""
     rule, static = node.rule, node.static
     assert rule is not None
     static = {k: static[k] for k in rule.names[0 if rule.shared else i] if k in static}
-    if rule.joint:
-        return rule.joint(g, *kept, **static)[i]
     if rule.each:
         return rule.each(g, i, *kept, **static)
-    return rule.vjps[i](g, *kept, **static)  # type: ignore[misc]
+    return (rule.joint or rule.vjps[i])(g, *kept, **static)  # type: ignore[misc]
 
 
 def _fitted(g: Any, node: Node, i: int, shape: tuple[int, ...], dtype: Any) -> Any:
     """A VJP's result in the shape and dtype of its argument, or a RuleError."""
+    if g is None:
+        raise errors.wrong_gradient_shape(node, i, "None (was `return` forgotten?)", shape)
     g = g if hasattr(g, "dtype") else np.asarray(g)
     returned = g.shape
     if node.rule and node.rule.broadcasts and returned != shape:

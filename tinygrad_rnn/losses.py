@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import DtypeError, ShapeError
 from .functions import log_softmax, root_mean_square, valid_steps
+from .tensor import Tensor
 from .vjp import Array
 
 
@@ -31,7 +32,7 @@ def cross_entropy(
 
     A loss over no entry at all is 0. Raises ShapeError, DtypeError.
     """
-    targets = np.asarray(getattr(targets, "data", targets))
+    targets = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
     if targets.dtype.kind not in "iu":
         raise DtypeError(f"targets must be integer class numbers, not {targets.dtype}")
     shape = np.shape(logits)
@@ -92,6 +93,8 @@ def rmse(
 
 def _error(output: Array, target: Array, lengths: Array, mask: Array) -> tuple[Any, Any]:
     """output - target, 0 in padding, and which steps are valid."""
+    if isinstance(output, tuple):
+        raise ShapeError("a layer returns several things: give its .outputs or .last to the loss")
     if np.shape(output) != np.shape(target):
         raise ShapeError(
             f"output {np.shape(output)} and target {np.shape(target)} must have the same shape"

@@ -46,7 +46,7 @@ class Module:
         """Every Parameter once, by its dotted name; a shared one under the first of its names."""
         found: dict[str, Parameter] = {}
         known: set[int] = set()
-        for name, p in _leaves(self, "", set()):
+        for name, p in find(self, Parameter):
             if id(p) in known:
                 continue
             if name in found:
@@ -95,16 +95,22 @@ class Module:
         return f"{type(self).__name__}({shapes or 'no parameters'}; {total} numbers)"
 
 
-def _leaves(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:
-    """Parameters below a value, with their dotted names; each Module and container once."""
-    if isinstance(value, Parameter):
+def find(
+    value: Any, kind: type[Any], name: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Objects of one kind below a value, with dotted names; each Module and container once.
+
+    [name for name, _ in find(tg.Linear(1, 1, rng=0), Parameter)]      # ['W', 'b']
+    """
+    seen = set() if seen is None else seen
+    if isinstance(value, kind):
         yield name, value
     if not isinstance(value, (Module, dict, list, tuple)) or id(value) in seen:
         return
     seen.add(id(value))
     value = vars(value) if isinstance(value, Module) else value
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from _leaves(item, f"{name}.{key}" if name else str(key), seen)
+        yield from find(item, kind, f"{name}.{key}" if name else str(key), seen)
 
 
 class Linear(Module):

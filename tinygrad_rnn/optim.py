@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .errors import NonFiniteError, ShapeError
-from .module import Parameter
+from .module import Module, Parameter
+from .tensor import Tensor
 
 
 class Optimizer:
@@ -16,10 +17,11 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Parameter] | Mapping[str, Parameter], lr: float):
         values = parameters.values() if isinstance(parameters, Mapping) else parameters
+        values = [] if isinstance(values, (Module, Tensor)) else list(values)
+        if not values or not all(isinstance(p, Parameter) for p in values):
+            raise ShapeError("expected a list or dict of Parameters: pass module.parameters()")
         self.parameters = list({id(p): p for p in values}.values())  # a shared one steps once
         self.lr = lr
-        if not all(isinstance(p, Parameter) for p in self.parameters) or not self.parameters:
-            raise ShapeError("expected a list or dict of Parameters: pass module.parameters()")
         if lr < 0:
             raise ShapeError(f"lr={lr}: a learning rate is not negative")
 

@@ -39,7 +39,8 @@ def split_index(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
             template.append(int(part))
         else:
             template.append(ARRAY)
-            arrays.append(part if hasattr(part, "shape") else np.asarray(part))
+            array = part if hasattr(part, "shape") else np.asarray(part)
+            arrays.append(array if array.size else array.astype(int))  # x[[]] is allowed
     return tuple(template), arrays
 
 

@@ -6,7 +6,8 @@ steps share the cell's Parameters, and walking that graph back *is* backpropagat
 Padding follows the **hold rule**: at an invalid step x is zeroed before the cell sees it (so a NaN
 in padding reaches neither values nor gradients), the state is held, and the output is 0. That one
 rule serves lengths, masks with gaps, left padding, rows of length 0, and the reverse direction,
-which runs backwards over the same steps: nothing is ever flipped.
+which runs backwards over the same steps: nothing is ever flipped. It asks one thing of a cell, a
+derivative that is finite at x = 0. (One that divides by the norm of x has none: 0 * inf is NaN.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .cells import Cell, leaves, map_tree
 from .differentiate import no_grad
 from .errors import CellError, ShapeError
 from .functions import valid_steps
-from .module import Module
+from .module import Module, find
 from .record import Place, record, recording
 from .tensor import Tensor
 from .vjp import Array
@@ -48,6 +49,11 @@ class RNN(Module):
     """
 
     def __init__(self, cell: Cell, reverse: bool = False) -> None:
+        if not isinstance(cell, Cell):
+            raise CellError(
+                f"{type(self).__name__} takes a cell, an instance of a subclass of tg.Cell such as "
+                f"tg.RNNCell(3, 4, rng=0); got {cell!r}"
+            )
         self.cell, self.reverse = cell, reverse
 
     @property
@@ -92,12 +98,14 @@ class RNN(Module):
         steps, batch = x.shape[0], x.shape[1:-1]
         valid = valid_steps(x.shape[:-1], lengths, mask)
         parameters = self.parameters()
-        dtype = np.result_type(x.dtype, *[p.dtype for p in parameters])
+        dtype = self._dtype(x)
         start = self.initial_state(batch, dtype)
         state = start if state is None else self._checked_state(state, start)
         if any(isinstance(a, Tensor) for a in (x, *parameters, *leaves(state))):
             # one frozen copy now, instead of one of each slice that the graph keeps
             x, state = _tensor(x), map_tree(_tensor, state)
+        else:  # on plain arrays, too, a step that writes into x or the state is an error
+            x, state = _read_only(x), map_tree(_read_only, state)
         if valid is not None and valid.all():
             valid = None
         if valid is not None:
@@ -117,8 +125,8 @@ class RNN(Module):
                 self._check_step(output, new, state, batch, t)
                 if valid is not None and not valid[t].all():
                     new = map_tree(partial(_choose, valid[t]), new, state)
-                outputs[t], states[t] = output, new
-                state = new
+                outputs[t] = output
+                states[t] = state = map_tree(_read_only, new)
         joined = np.stack(outputs)
         if valid is None:
             last = outputs[0 if self.reverse else -1]
@@ -130,6 +138,12 @@ class RNN(Module):
         every = map_tree(lambda *a: np.stack(a), *states) if return_states else None
         return RNNOutput(joined, last, state, every)
 
+    def _dtype(self, x: Array) -> np.dtype[Any]:
+        """What the layer computes in: x and the Parameters promoted, a float in any case."""
+        found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind == "f"]
+        dtype = np.result_type(x.dtype, *[p.dtype for p in found])
+        return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
     def _checked_state(self, state: Any, expected: Any) -> Any:
         """A state given by the caller: the same nest, the same shapes; never broadcast."""
 
@@ -140,6 +154,11 @@ class RNN(Module):
                     f"{self.name}: the initial state has shape {given.shape}, expected "
                     f"{zeros.shape} for this x. A state is not broadcast over the batch: repeat it "
                     "yourself, np.broadcast_to(state, shape)"
+                )
+            if np.result_type(given.dtype, zeros.dtype) != given.dtype:
+                raise ShapeError(
+                    f"{self.name}: the initial state is {given.dtype}, and the layer computes in "
+                    f"{zeros.dtype}: convert it, state.astype(np.{zeros.dtype})"
                 )
             return given
 
@@ -244,6 +263,15 @@ class BiRNN(Module):
 
 def _tensor(a: Array) -> Tensor:
     return a if isinstance(a, Tensor) else Tensor(a)
+
+
+def _read_only(a: Array) -> Any:
+    """A view that cannot be written into; Tensors are frozen already."""
+    if isinstance(a, Tensor):
+        return a
+    view = a[...]
+    view.setflags(write=False)
+    return view
 
 
 def _choose(valid: np.ndarray, new: Array, old: Array) -> Any:

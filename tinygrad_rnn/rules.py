@@ -118,10 +118,10 @@ defvjp(np.reciprocal, lambda g, out: g * -(out * out))
 
 
 def power_base(g: Array, x0: Array, x1: Array) -> Array:
-    """x1 * x0 ** (x1 - 1), without 0 ** -1 where the exponent is 0."""
+    """x1 * x0 ** (x1 - 1), without 0 ** -1 where both are 0."""
     if isinstance(x1, (int, float)):
         return g * (x1 * x0 ** (x1 - 1)) if x1 else g * np.zeros_like(x0)
-    return g * (x1 * x0 ** np.where(x1 == 0, np.ones_like(x1), x1 - 1))
+    return g * (x1 * np.where((x0 == 0) & (x1 == 0), 1, x0) ** (x1 - 1))
 
 
 def power_exponent(g: Array, out: Array, x0: Array) -> Array:
@@ -203,9 +203,18 @@ defvjp(np.nan_to_num, lambda g, x0, **_: np.where(np.isfinite(x0), g, 0))
 
 # ----- no gradient: constant between jumps, or no floats -----------------------------------------
 
-_CONSTANT: list[Any] = [np.sign, np.floor, np.ceil, np.rint, np.trunc, np.round, np.logical_not]
+_CONSTANT: list[Any] = [
+    np.invert,
+    np.sign,
+    np.floor,
+    np.ceil,
+    np.rint,
+    np.trunc,
+    np.round,
+    np.logical_not,
+]
 _CONSTANT += [np.isnan, np.isinf, np.isfinite, np.any, np.all, np.argmax, np.argmin, np.argsort]
-_CONSTANT += [np.zeros_like, np.ones_like, np.count_nonzero, detach]
+_CONSTANT += [np.zeros_like, np.ones_like, np.count_nonzero, np.logical_not, detach]
 _COMPARED: list[Any] = [np.less, np.less_equal, np.greater, np.greater_equal, np.equal]
 _COMPARED += [np.not_equal, np.logical_and, np.logical_or, np.logical_xor, np.floor_divide]
 _COMPARED += [np.isclose, np.bitwise_and, np.bitwise_or]
@@ -224,7 +233,8 @@ def rows_product(a: Array, g: Array) -> Array:
     (..., I) and (..., J) to (I, J), in one matrix product.
     """
     if a.ndim != 2:
-        a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+        rows = math.prod(a.shape[:-1])
+        a, g = a.reshape(rows, a.shape[-1]), g.reshape(rows, g.shape[-1])
     return np.dot(a.T, g)  # 0.3 us less than a.T @ g
 
 

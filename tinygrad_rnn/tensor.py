@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import errors
+from .arrays import as_operand, is_float, own_result
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import each_step, record
@@ -22,10 +23,6 @@ from .vjp import COMPOSED, XS, rule_of
 def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A binary operator and its reflected form."""
     return (lambda a, b: apply(ufunc, a, b)), (lambda a, b: apply(ufunc, b, a))
-
-
-def _operator(ufunc: np.ufunc) -> Callable[..., Any]:
-    return lambda a: apply(ufunc, a)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +54,7 @@ class Tensor:
                 raise errors.has_a_graph("making a new Tensor from")
             array = array._data
         self._data = np.array(array, dtype=dtype)
-        if not _is_float(self._data.dtype) and requires_grad:
+        if not is_float(self._data.dtype) and requires_grad:
             raise errors.integers_have_no_gradient(self._data.dtype)
         self._data.setflags(write=False)
         self._key = (Leaf(self._data), 0) if requires_grad else None
@@ -118,17 +115,10 @@ class Tensor:
         """The value of a Tensor with one element, as a Python number."""
         return self.data.item()
 
-    def __bool__(self) -> bool:
-        return bool(self.data)
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __len__(self) -> int:
-        return len(self._data)
+    __bool__ = lambda self: bool(self.data)
+    __float__ = lambda self: float(self.item())
+    __int__ = __index__ = lambda self: int(self.item())
+    __len__ = lambda self: len(self._data)
 
     def __repr__(self) -> str:
         values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100)
@@ -218,11 +208,17 @@ class Tensor:
     __truediv__, __rtruediv__ = _operators(np.divide)
     __matmul__, __rmatmul__ = _operators(np.matmul)
     __pow__, __rpow__ = _operators(np.power)
+    __mod__, __rmod__ = _operators(np.remainder)
+    __floordiv__, __rfloordiv__ = _operators(np.floor_divide)
+    __and__, __rand__ = _operators(np.bitwise_and)
+    __or__, __ror__ = _operators(np.bitwise_or)
     __lt__, __gt__ = _operators(np.less)[0], _operators(np.greater)[0]
     __le__, __ge__ = _operators(np.less_equal)[0], _operators(np.greater_equal)[0]
     __eq__, __ne__ = _operators(np.equal)[0], _operators(np.not_equal)[0]
 
-    __neg__, __abs__ = _operator(np.negative), _operator(np.absolute)
+    __neg__ = lambda self: apply(np.negative, self)
+    __abs__ = lambda self: apply(np.absolute, self)
+    __invert__ = lambda self: apply(np.invert, self)
 
     def reshape(self, *shape: Any) -> Any:
         """`x.reshape(2, 3)` or `x.reshape((2, 3))`."""
@@ -230,7 +226,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Any:
         """`x.transpose()`, `x.transpose(1, 0)` or `x.transpose((1, 0))`."""
-        return call(np.transpose, self, (axes[0] if len(axes) == 1 else axes) or None)
+        return call(np.transpose, self, axes[0] if len(axes) == 1 else axes or None)
 
 
 _ABOUT_SHAPES = {np.shape, np.ndim, np.size, np.result_type}  # read no values, need no graph
@@ -254,8 +250,8 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
             arrays.append(operand._data)
             keys.append(operand._key)
         else:
-            if isinstance(operand, (np.ndarray, list, tuple)):
-                operand = np.asarray(operand)
+            if not isinstance(operand, (int, float, np.generic)):
+                operand = as_operand(rule.name, operand)
                 raw.append(len(arrays))
             arrays.append(operand)
             keys.append(None)
@@ -265,26 +261,24 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
         if type(error) is not ValueError or rule.own:
             raise  # AxisError and the like say enough; so do a user's own errors
         raise errors.misfit(rule.name, arrays, record.place, error) from error
-    several = isinstance(result, (tuple, list))
+    several = type(result) is not np.ndarray and isinstance(result, (tuple, list))
     outs = list(result) if several else [result]
     for k, out in enumerate(outs):
-        if raw or type(out) is not np.ndarray:
-            outs[k] = out = _own(out, [arrays[i] for i in raw])
+        if raw or rule.own or type(out) is not np.ndarray:
+            outs[k] = out = own_result(out, [arrays[i] for i in raw], rule.own)
         out.setflags(write=False)
     node = None
-    if any(keys) and record.tracking:
+    if record.tracking and any(keys):
         for i in raw:  # a frozen view would still change with the array that it views
             if i in rule.keeps or XS in rule.keeps:
                 arrays[i] = arrays[i].copy()
         node = record_node(rule, static, keys, arrays, outs, several)
-    tensors = (
-        [wrap(out, node, slot) for slot, out in enumerate(outs)]
-        if several
-        else [wrap(outs[0], node)]
-    )
+    if not several and record.watch is None:
+        return wrap(outs[0], node)
+    tensors = tuple([wrap(out, node, slot) for slot, out in enumerate(outs)])
     if record.watch is not None:
-        record.watch(function, operands, static, tuple(tensors))
-    return tuple(tensors) if several else tensors[0]
+        record.watch(function, operands, static, tensors)
+    return tensors if several else tensors[0]
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -302,18 +296,12 @@ def wrap(data: np.ndarray, node: Node | None = None, slot: int = 0) -> Tensor:
     """A Tensor around an array that is frozen already."""
     tensor: Tensor = object.__new__(Tensor)
     tensor._data = data
-    tensor._key = (node, slot) if _is_float(data.dtype) and node is not None else None
+    dtype = data.dtype
+    tensor._key = (node, slot) if (dtype.kind == "f" or is_float(dtype)) and node else None
     return tensor
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    """Floats may have gradients; integers and booleans are constants; nothing else is allowed."""
-    if dtype.kind not in "fiub":
-        raise errors.not_a_number_type(dtype)
-    return dtype.kind == "f"
-
-
-def seed(y: Tensor, gradient: Any) -> dict[Key, Any]:
+def seed(y: Tensor, gradient: Any, lift: bool = False) -> dict[Key, Any]:
     """What the walk back starts from: the cotangent of y, 1 where there is one element."""
     if y._key is None:
         raise errors.needs_no_gradient()
@@ -321,16 +309,8 @@ def seed(y: Tensor, gradient: Any) -> dict[Key, Any]:
         if y.size != 1:
             raise errors.needs_a_cotangent(y.shape)
         gradient = np.ones(y.shape, y.dtype)
-    elif not isinstance(gradient, Tensor):
-        gradient = np.asarray(gradient, dtype=y.dtype)
+    elif not (lift and isinstance(gradient, Tensor)):
+        gradient = np.array(gradient.data if isinstance(gradient, Tensor) else gradient, y.dtype)
     if gradient.shape != y.shape:
         raise errors.wrong_cotangent(gradient.shape, y.shape)
     return {y._key: gradient}
-
-
-def _own(out: Any, raw: list[np.ndarray]) -> np.ndarray:
-    """A result as an array that may be frozen: a copy, where it is a view of the caller's."""
-    array: np.ndarray = np.asarray(out)
-    view = array.base is not None
-    shared = any(array is a or (view and np.may_share_memory(array, a)) for a in raw)
-    return array.copy() if shared else array

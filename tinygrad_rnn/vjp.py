@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -87,21 +88,25 @@ class Rule:
         """
         names = list(self.defaults)
         if self.each:
-            operands, rest, names = tuple(args[0]), args[1:], names[1:]
+            sequence = args[0] if args else kwargs.pop(names[0])
+            operands, rest, names = tuple(sequence), args[1:], names[1:]
         elif self.joint or self.variadic:
             operands, rest = args, ()
         else:
             count = len(self.vjps)
             operands, rest = args[:count], args[count:]
-            for name in names[len(operands) : count]:
-                if name in kwargs:
-                    operands += (kwargs.pop(name),)
+            given = [name for name in names[len(operands) : count] if name in kwargs]
+            while given and len(operands) <= names.index(given[-1]):  # the gaps take their defaults
+                name = names[len(operands)]
+                operands += (kwargs.pop(name, self.defaults[name]),)
             names = names[count:]
         if len(rest) > len(names):
             raise TypeError(f"{self.name}: {len(args)} positional arguments are too many")
         static = {}
         for name, value in (dict(zip(names, rest, strict=False)) | kwargs).items():
             if name in self.accepts or not self.differentiable:
+                if hasattr(value, "shape") and (self.own or not isinstance(value, np.ndarray)):
+                    raise errors.array_as_keyword(self.name, name)
                 static[name] = _hashable(value)
             elif value is not self.defaults.get(name):
                 raise errors.unknown_keyword(self.name, name, value, self.accepts)
@@ -160,6 +165,9 @@ def defvjp(
     A second call for the same function replaces the first. Raises RuleError for a parameter name
     that means nothing.
     """
+    recorded = not isinstance(function, FunctionType) or hasattr(function, "on_arrays")
+    if not recorded and not function.__module__.startswith(__package__):
+        raise errors.plain_function(function.__name__)
     RULES[function] = Rule(function, vjps, each, joint, broadcasts, bind, into)
 
 

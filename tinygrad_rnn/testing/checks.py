@@ -18,13 +18,20 @@ import numpy as np
 
 from ..cells import leaves, map_tree
 from ..differentiate import grad
-from ..errors import ConversionError, DtypeError, TinygradError
+from ..errors import (
+    ConversionError,
+    DtypeError,
+    NoGradientError,
+    ShapeError,
+    TinygradError,
+)
 from ..module import Module, Parameter
 from ..tensor import Tensor
-from .numeric import Derivative, ladder
+from .numeric import Derivative, ladder, noise_of
 from .parameters import plain
 
 ROUNDING = float(np.finfo(np.float64).eps)
+NEAR = (2.0**-43, 2.0**-28)  # spacings at which noise is looked for: float64's, and float32's
 RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
 
 
@@ -44,7 +51,7 @@ class Finding:
     index: tuple[int, ...] | None  # None: along a direction through all elements
     backward: float
     numeric: Derivative
-    scale: float  # of this argument's gradient: the largest element, or typical along a direction
+    scale: float  # of this argument's gradient: its largest element, or typical along u
     verdict: str = "PASS"
 
     @property
@@ -74,11 +81,14 @@ class GradReport:
     findings: list[Finding] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)  # argument: wrong of how many
+    deterministic: bool = True  # f gave the same when called twice
 
     @property
     def verdict(self) -> str:
         """PASS, FAIL, or INCONCLUSIVE where the numeric derivative is not good enough to tell."""
         verdicts = {f.verdict for f in self.findings}
+        if not self.deterministic:
+            return "INCONCLUSIVE"
         return next((v for v in ("FAIL", "INCONCLUSIVE") if v in verdicts), "PASS")
 
     @property
@@ -89,7 +99,7 @@ class GradReport:
     @property
     def worst(self) -> Finding | None:
         """The comparison that decides: the worst of the verdict, single elements first."""
-        matching = [f for f in self.findings if f.verdict == self.verdict]
+        matching = [f for f in self.findings if f.verdict == self.verdict] or self.findings
         named = [f for f in matching if f.index is not None] if not self.ok else []
         return max(named or matching, key=lambda f: f.error, default=None)
 
@@ -97,6 +107,8 @@ class GradReport:
         """At most 25 lines: the verdict, the worst element, and what each argument did."""
         arguments = list(dict.fromkeys(f.argument for f in self.findings))
         lines = [f"{self.name}: {self.verdict}, {len(self.findings)} comparisons"]
+        if not self.deterministic:
+            lines.append("  f is not deterministic: two calls with the same arguments differ")
         if self.worst:
             lines.append(f"  worst: {self.worst}")
         for argument in arguments[:20]:
@@ -126,9 +138,10 @@ def check_grads(f: Callable[..., Any], *args: Any, **options: Any) -> GradReport
              cotangent: weights of the outputs, in f's own form; default: random
              directions: how many random directions for each argument, or "all" for every element;
              "auto" is every element up to 32 of them, else 3 directions
-             rtol: relative tolerance, 1e-9 of an argument's largest gradient; seed; name
+             rtol: relative tolerance, 1e-9; seed; name
 
-    A difference fails when it exceeds ten times the numeric derivative's own error bar plus rtol.
+    A difference fails when it exceeds ten times the numeric derivative's own error bar plus rtol
+    times its size; where the error bar itself is too wide to tell, the verdict is INCONCLUSIVE.
     The error names the argument, the element and both values. Raises DtypeError for float32 (its
     rounding would hide faults) and ConversionError where f does not run on plain arrays.
     """
@@ -152,34 +165,26 @@ def grad_report(
     report = GradReport(name or str(getattr(f, "__name__", type(f).__name__)))
     rng = np.random.default_rng(seed)
     variables = _variables(f, args, wrt)
-    chosen = [v for v in variables if _is_wanted(v, wrt)]
-    for v in chosen:
-        if v.value.dtype != np.float64:
-            raise DtypeError(
-                f"{v.name} is {v.value.dtype}: gradients are checked in float64. Convert arrays by "
-                ".astype(np.float64), make modules with dtype=np.float64"
-            )
+    chosen = _chosen(variables, wrt)
     weights, gradients = _backward(f, args, chosen, cotangent, rng)
+    overall = max((float(np.abs(g).max(initial=0)) for g in gradients if g is not None), default=0)
     with _evaluator(f, args, variables, weights) as (evaluate, arrays):
-        size = evaluate.magnitude()
+        report.deterministic = evaluate.repeats()
         for v, g in zip(chosen, gradients, strict=True):
             if g is None:
                 report.unused.append(v.name)
             g = np.zeros(v.value.shape) if g is None else g
-            array = arrays[v.key]
+            compare = _Comparison(v.name, g, arrays[v.key], evaluate, overall, rtol, rng)
             everywhere = directions == "all" or (directions == "auto" and g.size <= 32)
-            for u in [] if everywhere else _directions(rng, g.shape, directions):
-                report.findings.append(_compare(v.name, None, u, g, array, evaluate, size, rtol))
-            known = [x for x in report.findings if x.argument == v.name]
-            if everywhere or any(x.verdict == "FAIL" for x in known):
-                found = [
-                    _compare(v.name, index, _unit(g.shape, index), g, array, evaluate, size, rtol)
-                    for index in np.ndindex(g.shape)
-                ]
-                report.findings += found
-                bad = sum(x.verdict == "FAIL" for x in found)
+            ways = [] if everywhere else _directions(rng, g.shape, directions)
+            found = [compare(u, None) for u in ways]
+            if everywhere or any(x.verdict == "FAIL" for x in found):
+                single = [compare(_unit(g.shape, at), at) for at in np.ndindex(g.shape)]
+                bad = sum(x.verdict == "FAIL" for x in single)
                 if bad:
-                    report.wrong[v.name] = (bad, len(found))
+                    report.wrong[v.name] = (bad, len(single))
+                found += single
+            report.findings += found
     return report
 
 
@@ -205,9 +210,10 @@ def _variables(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> list[_
     for i, arg in enumerate(args):
         if isinstance(arg, Module):
             continue
-        parts = leaves(arg)
+        parts = _leaves(arg)
         for k, part in enumerate(parts):
             value = part.data if isinstance(part, Tensor) else part
+            value = np.float64(value) if type(value) is float else value
             if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
                 name = names[i] if len(parts) == 1 else f"{names[i]}[{k}]"
                 found.append(_Variable(name, count, np.asarray(value), i, None, None))
@@ -259,17 +265,36 @@ def _global_names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def _is_wanted(v: _Variable, wrt: Any) -> bool:
-    if wrt is None:
-        return True
-    for item in wrt if isinstance(wrt, (list, tuple)) else [wrt]:
-        if item is v.parameter and item is not None:
-            return True
-        if isinstance(item, Module) and any(p is v.parameter for p in item.parameters()):
-            return True
-        if isinstance(item, int) and item == v.argument:
-            return True
-    return False
+def _chosen(variables: list[_Variable], wrt: Any) -> list[_Variable]:
+    """The variables that shall be checked; an error for anything that cannot be."""
+    items = wrt if isinstance(wrt, (list, tuple)) else [wrt]
+    chosen = [v for v in variables if wrt is None or any(_is_wanted(v, item) for item in items)]
+    for item in items if wrt is not None else []:
+        if not any(_is_wanted(v, item) for v in variables):
+            raise NoGradientError(
+                f"wrt={item!r} is none of f's float arguments or Parameters. Expected indices of "
+                "args, Parameters or Modules"
+            )
+    if not chosen:
+        raise NoGradientError(
+            "there is nothing to check: f has no float array among its arguments, and no Module "
+            "with Parameters. Give float64 arrays, or pass wrt=[module]"
+        )
+    for v in chosen:
+        if v.value.dtype != np.float64:
+            raise DtypeError(
+                f"{v.name} is {v.value.dtype}: gradients are checked in float64. Convert arrays by "
+                ".astype(np.float64), make modules with dtype=np.float64"
+            )
+    return chosen
+
+
+def _is_wanted(v: _Variable, item: Any) -> bool:
+    if isinstance(item, Module):
+        return any(p is v.parameter for p in item.parameters())
+    if isinstance(item, Tensor):
+        return item is v.parameter
+    return isinstance(item, int) and item == v.argument
 
 
 # ----- the two sides -----------------------------------------------------------------------------
@@ -277,7 +302,26 @@ def _is_wanted(v: _Variable, wrt: Any) -> bool:
 
 def _outputs(result: Any) -> list[Any]:
     """The float arrays or Tensors that a function returned."""
-    return [out for out in leaves(result) if getattr(out, "dtype", np.dtype(int)).kind == "f"]
+    found = [out for out in _leaves(result) if getattr(out, "dtype", np.dtype(int)).kind == "f"]
+    if not found:
+        raise NoGradientError(
+            f"f returned no float array to differentiate, but a {type(result).__name__}. Was "
+            "`return` forgotten, or a value read by float() or .item()?"
+        )
+    return found
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """The leaves of a nest in which lists count as tuples."""
+    return leaves(_tuples(tree))
+
+
+def _tuples(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _tuples(item) for key, item in tree.items()}
+    if isinstance(tree, list) or type(tree) is tuple:
+        return tuple(_tuples(item) for item in tree)
+    return tree
 
 
 def _backward(
@@ -293,7 +337,12 @@ def _backward(
     if cotangent is None:
         weights = [_rounded_normals(rng, out.shape) for out in outputs]
     else:
-        weights = [np.asarray(v, dtype=np.float64) for v in leaves(cotangent)]
+        weights = [np.asarray(v, dtype=np.float64) for v in _leaves(cotangent)]
+    if [v.shape for v in weights] != [out.shape for out in outputs]:
+        raise ShapeError(
+            f"cotangent has the shapes {[v.shape for v in weights]}, and f's float outputs have "
+            f"{[out.shape for out in outputs]}: give one weight for each output element"
+        )
     total: Any = 0.0
     for out, v in zip(outputs, weights, strict=True):
         total = total + (out * v).sum()
@@ -319,25 +368,37 @@ class _Evaluate:
             )
         return [np.array(out) for out in found]  # f may return a view of what is changed next
 
-    def magnitude(self) -> float:
-        """The size of what is summed: its rounding is the noise of the differences."""
-        return float(
-            sum(np.abs(o * v).sum() for o, v in zip(self.outputs(), self.weights, strict=True))
-        )
+    def repeats(self) -> bool:
+        """Whether f gives the same, to the bit, when called again."""
+        pairs = zip(self.outputs(), self.outputs(), strict=True)
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+    def noise(self, array: np.ndarray, u: np.ndarray) -> float:
+        """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum."""
+        here, x = self.outputs(), array.copy()
+        size = float(sum(np.abs(o * v).sum() for o, v in zip(here, self.weights, strict=True)))
+        near = [[self._change(array, x, k * h * u, here) for k in range(7)] for h in NEAR]
+        seen = [noise_of(values) for values in near]
+        return max([ROUNDING * size, *[n for n in seen if np.isfinite(n)]])
+
+    def _change(self, array: np.ndarray, x: np.ndarray, step: Any, minus: list[Any]) -> float:
+        """sum(v * (f(x + step) - minus)): subtracted first, then summed, to lose nothing."""
+        try:
+            np.copyto(array, x + step)
+            parts = zip(self.outputs(), minus, self.weights, strict=True)
+            return float(sum(((p - m) * v).sum() for p, m, v in parts))
+        finally:
+            np.copyto(array, x)
 
     def difference(self, array: np.ndarray, u: np.ndarray, h: float) -> float:
-        """sum(v * (f(x + h u) - f(x - h u))): subtracted first, then summed, to lose nothing."""
+        """sum(v * (f(x + h u) - f(x - h u)))."""
         x = array.copy()
         try:
-            np.copyto(array, x + h * u)
-            plus = self.outputs()
             np.copyto(array, x - h * u)
             minus = self.outputs()
         finally:
             np.copyto(array, x)
-        return float(
-            sum(((p - m) * v).sum() for p, m, v in zip(plus, minus, self.weights, strict=True))
-        )
+        return self._change(array, x, h * u, minus)
 
 
 @contextmanager
@@ -363,31 +424,50 @@ def _filled(args: tuple[Any, ...], values: dict[int, Any]) -> tuple[Any, ...]:
         k = next(count)
         return values.get(k, leaf.data if isinstance(leaf, Tensor) else leaf)
 
-    return tuple(arg if isinstance(arg, Module) else map_tree(fill, arg) for arg in args)
+    return tuple(a if isinstance(a, Module) else _like(a, map_tree(fill, _tuples(a))) for a in args)
 
 
-def _compare(
-    argument: str,
-    index: tuple[int, ...] | None,
-    u: np.ndarray,
-    g: np.ndarray,
-    array: np.ndarray,
-    evaluate: _Evaluate,
-    size: float,
-    rtol: float,
-) -> Finding:
-    """The gradient g along u against the numeric derivative along u."""
-    numeric = ladder(lambda h: evaluate.difference(array, u, h), ROUNDING * size)
-    largest, typical = np.abs(g).max(initial=0.0), np.linalg.norm(g) * np.linalg.norm(u)
-    scale = float(largest if index is not None else typical / max(1.0, g.size**0.5))
-    finding = Finding(argument, index, float((g * u).sum()), numeric, scale)
-    if not np.isfinite(finding.backward):
-        finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"
-    elif not numeric.error <= RELIABLE * max(scale, abs(numeric.value), size):
-        finding.verdict = "INCONCLUSIVE"
-    elif finding.difference > 10 * numeric.error + rtol * scale:
-        finding.verdict = "FAIL"
-    return finding
+def _like(original: Any, filled: Any) -> Any:
+    """Tuples back to lists where the original had lists."""
+    if isinstance(original, dict):
+        return {key: _like(item, filled[key]) for key, item in original.items()}
+    if isinstance(original, list) or type(original) is tuple:
+        return type(original)(map(_like, original, filled))
+    return filled
+
+
+class _Comparison:
+    """One argument's gradient against numeric derivatives, along one direction after another."""
+
+    def __init__(
+        self,
+        name: str,
+        g: np.ndarray,
+        array: np.ndarray,
+        evaluate: _Evaluate,
+        overall: float,
+        rtol: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.name, self.g, self.array, self.evaluate = name, g, array, evaluate
+        self.overall, self.rtol = overall, rtol  # the largest gradient of all arguments
+        self.noise = evaluate.noise(array, _rounded_normals(rng, g.shape))
+
+    def __call__(self, u: np.ndarray, index: tuple[int, ...] | None) -> Finding:
+        g = self.g
+        numeric = ladder(lambda h: self.evaluate.difference(self.array, u, h), self.noise)
+        typical = float(np.linalg.norm(g) * np.linalg.norm(u)) / max(1.0, g.size**0.5)
+        scale = typical if index is None else float(np.abs(g).max(initial=0.0))
+        finding = Finding(self.name, index, float((g * u).sum()), numeric, scale)
+        reference = max(scale, abs(numeric.value), self.overall)
+        size = scale if index is None else abs(finding.backward)
+        if not np.isfinite(finding.backward):
+            finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"
+        elif not numeric.error <= RELIABLE * (reference or 1.0):
+            finding.verdict = "INCONCLUSIVE"
+        elif finding.difference > 10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale:
+            finding.verdict = "FAIL"
+        return finding
 
 
 # ----- directions --------------------------------------------------------------------------------
@@ -402,6 +482,8 @@ def _directions(
     rng: np.random.Generator, shape: tuple[int, ...], directions: int | str
 ) -> list[np.ndarray]:
     count = 3 if isinstance(directions, str) else directions
+    if count < 1:
+        raise NoGradientError(f"directions={directions}: at least one is needed to check anything")
     return [_rounded_normals(rng, shape) for _ in range(count)]
 
 

@@ -363,13 +363,53 @@ def test_detect_nonfinite_names_the_first_operation():
 
 def test_a_rule_of_the_wrong_shape_is_caught(rule_of):
     rule_of(np.tanh, lambda g, out: g[..., :1])
-    with pytest.raises(errors.RuleError, match=r"tanh.*argument 0.*\(2, 1\), expected shape \(2, 3\)"):
+    with pytest.raises(
+        errors.RuleError, match=r"tanh.*argument 0.*\(2, 1\), expected shape \(2, 3\)"
+    ):
         np.tanh(tg.Tensor(np.ones((2, 3)), requires_grad=True)).sum().backward()
     rule_of(
         np.sum, lambda g, axis=None, keepdims=False: g
     )  # forgot to spread; not summed in silence
     with pytest.raises(errors.RuleError, match="sum"):
         np.sum(tg.Tensor(np.ones((2, 3)), requires_grad=True)).backward()
+
+
+def test_lists_as_operands_are_copied():
+    x, values = leaf(1.0, 2.0), [1.0, 2.0]
+    y = (x * values).sum()
+    values[0] = 100.0
+    y.backward()
+    assert x.grad.tolist() == [1.0, 2.0]
+
+
+def test_both_orders_of_power_agree_where_the_exponent_is_0():
+    a, b = leaf(2.0), leaf(0.0)
+    (by_a,) = tg.grad(a**b, [a], create_graph=True)
+    (by_b,) = tg.grad(a**b, [b], create_graph=True)
+    assert tg.grad(by_a, [b])[0].item() == tg.grad(by_b, [a])[0].item() == 0.5
+    zero = leaf(0.0)
+    assert tg.grad(zero ** leaf(0.0), [zero])[0].item() == 0.0
+
+
+def test_odds_and_ends_of_numpys_conventions():
+    x = tg.Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(errors.ShapeError):
+        x.transpose(0)
+    assert x[[]].shape == (0, 3)
+    assert np.stack(arrays=[x, x]).shape == (2, 2, 3)
+    (x[:0] @ np.ones((3, 4))).sum().backward()
+    assert not x.grad.any()
+    (x * 2).backward(tg.Tensor(np.ones((2, 3))))
+    assert x.grad.tolist() == np.full((2, 3), 2.0).tolist()
+    assert (~(x > 0) | (x < 2) & (x == 1)).data.all()
+
+
+def test_asking_for_an_inner_gradient_frees_nothing_behind_it():
+    x = leaf(1.0, 2.0)
+    m = np.tanh(x)
+    tg.grad(m.sum(), [m])
+    m.sum().backward()
+    assert x.grad is not None
 
 
 # ----- rules of one's own ------------------------------------------------------------------------
@@ -432,6 +472,69 @@ def test_an_argument_without_a_vjp_is_never_detached_in_silence(rule_of):
     rule_of(np.hypot, lambda g, out, x0: g * x0 / out)
     with pytest.raises(errors.MissingRuleError, match="no VJP of hypot for argument 1"):
         np.hypot(leaf(3.0), leaf(4.0))
+
+
+def test_a_vjp_that_writes_into_g_raises_instead_of_spoiling_other_gradients(rule_of):
+    clip = tg.primitive(lambda x: np.maximum(x, 0))
+
+    def vjp(g, x0):
+        g[x0 < 0] = 0
+        return g
+
+    rule_of(clip, vjp)
+    x, w, cotangent = leaf(-1.0, 2.0), leaf(1.0, 1.0), np.array([3.0, 3.0])
+    with pytest.raises(ValueError, match="read-only"):
+        (clip(x) + w).backward(cotangent)
+    assert cotangent.tolist() == [3.0, 3.0]
+
+
+def test_primitives_take_arrays_by_position_and_nothing_slides(rule_of):
+    f = tg.primitive(lambda x, y=2.0, z=3.0: x * y + z)
+    rule_of(f, lambda g, x1: g * x1, lambda g, x0: g * x0, lambda g: g)
+    assert f(leaf(1.0), z=leaf(10.0)).data.tolist() == [12.0]
+    masked = tg.primitive(lambda x, mask=None: np.where(mask == 1, x, 0))
+    rule_of(masked, lambda g, mask=None: np.where(mask == 1, g, 0))
+    with pytest.raises(errors.MissingRuleError, match="Pass it positionally"):
+        masked(leaf(1.0, 2.0), mask=np.array([1, 0]))
+    nested = tg.primitive(lambda d: d["a"] * 1.0)
+    rule_of(nested, lambda g: g * 100)
+    with pytest.raises(errors.ConversionError, match="got a dict"):
+        nested({"a": leaf(1.0)})
+
+
+def test_a_primitive_may_return_a_view_of_a_buffer_that_it_uses_again(rule_of):
+    buffer = np.zeros(1)
+
+    def fill(x):
+        buffer[:] = x
+        return buffer[:]
+
+    filled = tg.primitive(fill)
+    rule_of(filled, lambda g: g)
+    first, second = filled(leaf(1.0)), filled(leaf(2.0))
+    assert (first.data[0], second.data[0]) == (1.0, 2.0)
+
+
+def test_mistakes_in_rules_are_named(rule_of):
+    rule_of(np.tanh, lambda g, out: None)
+    with pytest.raises(errors.RuleError, match="forgotten"):
+        np.tanh(tg.Tensor(1.0, requires_grad=True)).backward()
+    rule_of(np.tanh, lambda g, x1: g)
+    with pytest.raises(errors.RuleError, match="asks for x1, and this call has 1"):
+        np.tanh(leaf(1.0))
+    with pytest.raises(errors.RuleError, match=r"@tg\.primitive above def leaf"):
+        tg.defvjp(leaf, lambda g: g)
+    with pytest.raises(errors.NoGradientError, match="input 0 is a ndarray"):
+        tg.grad(leaf(1.0) * 2, [np.ones(1)])
+
+
+def test_a_joint_rule_runs_once_for_all_arguments(rule_of):
+    calls = []
+    product = tg.primitive(lambda x, y: x * y)
+    rule_of(product, joint=lambda g, x0, x1: calls.append(1) or (g * x1, g * x0))
+    a, b = leaf(2.0), leaf(3.0)
+    product(a, b).backward()
+    assert (a.grad[0], b.grad[0], len(calls)) == (3.0, 2.0, 1)
 
 
 # ----- tracing -----------------------------------------------------------------------------------

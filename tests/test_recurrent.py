@@ -1,5 +1,6 @@
 """The laws of the loop over time. Each test's name is the law."""
 
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -359,8 +360,50 @@ class Wrong(tg.Cell):
         (Wrong(lambda x, h: (h.sum(), h)), "starts with the batch shape"),
         (Wrong(lambda x, h: h, None), r"must set state_shape.*initial_state"),
         (tg.Cell(), "state_shape"),
+        (Wrong(lambda x, h: None), "got a NoneType; was `return` forgotten"),
+        (Wrong(lambda x, h: 0.0), "must return arrays, got a float"),
+        (Wrong(lambda x, h: (h, None)), "NoneType"),
+        (Wrong(lambda x, h: h, "h"), "state_shape='h': expected a tuple of ints"),
+        (Wrong(lambda x, s: (x, {"c": s["h"]}), {"h": (H,)}), "a dict of h .* a dict of c"),
     ],
 )
 def test_wrong_cells(cell, text):
     with pytest.raises(errors.CellError, match=text):
         tg.RNN(cell)(np.ones((3, 2, C)))
+
+
+@pytest.mark.parametrize("cell", [tg.RNNCell, 3, lambda x, h: h])
+def test_what_is_no_cell_is_refused(cell):
+    with pytest.raises(errors.CellError, match=r"an instance of a subclass of tg\.Cell"):
+        tg.RNN(cell)
+
+
+def test_states_of_another_dtype_are_refused_with_the_conversion():
+    rnn = layers(0)[0]
+    with pytest.raises(errors.ShapeError, match=r"int64.*state\.astype\(np\.float64\)"):
+        rnn(X, np.zeros((2, H), int))
+    with pytest.raises(errors.ShapeError, match="float32"):
+        rnn(X, np.zeros((2, H), np.float32))
+
+
+def test_a_step_that_writes_into_x_or_the_state_raises_on_plain_arrays_too():
+    def step(x, h):
+        h += x.sum(axis=-1, keepdims=True)
+        return h
+
+    x = np.ones((3, 2, C))
+    with testing.plain(tg.RNN(Wrong(step))) as _, pytest.raises(ValueError, match="read-only"):
+        tg.RNN(Wrong(step))(x)
+    assert (x == 1).all()
+
+
+def test_layers_can_be_pickled():
+    linear = pickle.loads(pickle.dumps(tg.Linear(2, 3, rng=0)))
+    rnn = pickle.loads(pickle.dumps(tg.RNN(cells(0, "identity")[0])))
+    assert linear(np.ones((1, 2))).shape == (1, 3)
+    assert rnn(np.ones((3, 1, C))).last.shape == (1, H)
+
+
+def test_losses_say_what_a_layer_returns():
+    with pytest.raises(errors.ShapeError, match=r"\.outputs or \.last"):
+        tg.mse(layers(0)[0](X), np.ones(3))

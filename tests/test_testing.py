@@ -168,3 +168,66 @@ def test_the_numeric_side_never_meets_a_tensor():
     testing.check_grads(f, np.ones(2))
     assert seen.count(tg.Tensor) == 1
     assert set(seen[1:]) == {np.ndarray}
+
+
+def wrong(x):
+    """x * x, with a gradient of the wrong sign."""
+    f = tg.primitive(lambda x: x * x)
+    tg.defvjp(f, lambda g, x0: -2 * g * x0)
+    return f(x)
+
+
+@pytest.mark.parametrize(
+    ("f", "arguments", "options"),
+    [
+        (wrong, [np.array([1])], {}),
+        (wrong, [np.ones(2)], {"wrt": "x"}),
+        (wrong, [np.ones(2)], {"wrt": [1]}),
+        (wrong, [np.ones(50)], {"directions": 0}),
+        (lambda x: None, [np.ones(2)], {}),
+        (lambda x: float(x.sum()), [np.ones(2)], {}),
+    ],
+)
+def test_a_check_of_nothing_is_an_error_not_a_pass(f, arguments, options):
+    with pytest.raises(errors.NoGradientError):
+        testing.check_grads(f, *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("f", "arguments"),
+    [
+        (wrong, [3.0]),
+        (lambda parts: wrong(parts[0]), [[np.ones(2), np.ones(1)]]),
+        (lambda x: [wrong(x)], [np.ones(2)]),
+        (lambda x: (x, [wrong(x)]), [np.ones(2)]),
+        (lambda x: np.concatenate([wrong(x[:1]), 1e10 * x[1:] ** 2]), [np.array([1.0, 2.0])]),
+    ],
+)
+def test_wrong_gradients_fail_wherever_they_are(f, arguments):
+    assert testing.grad_report(f, *arguments).verdict == "FAIL"
+
+
+def test_a_wrong_gradient_below_the_noise_is_never_a_pass():
+    assert testing.grad_report(lambda x: 1e12 + wrong(x), np.ones(3)).verdict == "INCONCLUSIVE"
+    assert testing.grad_report(lambda x: (wrong(x), x * 0 + 1e12), np.ones(3)).verdict != "PASS"
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e6])
+def test_a_right_gradient_is_never_blamed_for_the_functions_own_cancellation(offset):
+    x = offset + np.array([0.1, 1.3, -0.8])
+    report = testing.grad_report(lambda x: np.mean(x * x, -1) - np.mean(x, -1) ** 2, x)
+    assert report.verdict != "FAIL"
+    half = testing.grad_report(lambda x: np.tanh(x.astype(np.float32)), np.array([0.3, 0.7]))
+    assert half.verdict == "INCONCLUSIVE"
+
+
+def test_a_function_of_chance_is_named():
+    rng = np.random.default_rng(0)
+    report = testing.grad_report(lambda x: x * 2 + 1e-9 * rng.normal(), np.ones(2))
+    assert report.verdict == "INCONCLUSIVE"
+    assert "not deterministic" in report.text()
+
+
+def test_integer_input_and_parameters_in_plain_mode():
+    rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    testing.check_grads(rnn, np.ones((4, 2, 3), int))

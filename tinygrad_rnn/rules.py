@@ -57,8 +57,8 @@ def primitive(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _holds_tensor(value: Any) -> bool:
-    if type(value) in (list, tuple):
-        return any(isinstance(item, Tensor) for item in value)
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_tensor, value.values() if isinstance(value, dict) else value))
     return isinstance(value, Tensor)
 
 
@@ -100,7 +100,8 @@ def all_axes(xs: tuple[Any, ...], static: Static) -> Static:
     """For transpose: None reverses."""
     axes = static.get("axes")
     axes = range(np.ndim(xs[0]))[::-1] if axes is None else axes
-    return static | {"axes": last_axes(np.ndim(xs[0]), tuple(axes))}
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    return static | {"axes": last_axes(np.ndim(xs[0]), axes)}
 
 
 # ----- arithmetic --------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from .numeric import Derivative, ladder, noise_of
 from .parameters import plain
 
 ROUNDING = float(np.finfo(np.float64).eps)
-NEAR = (2.0**-43, 2.0**-28)  # spacings at which noise is looked for: float64's, and float32's
+NEAR = (2.0**-43, 2.0**-23)  # spacings at which noise is looked for: float64's, and float32's
 RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
 
 

@@ -76,7 +76,7 @@ def _lifted_vjp(node: Node, i: int, g: Any, kept: tuple[Any, ...]) -> Any:
         keys = [(node, k) if ask == OUT else origin.get(first + k) for k in range(len(value))]
         return tuple(map(_lift, value, keys))
 
-    asks = rule.asks[0 if rule.shared else i]
+    asks = rule.asks[0 if rule.shared else i] or ()
     return run_vjp(node, i, g, [lifted(*pair) for pair in zip(asks, kept, strict=True)])
 
 

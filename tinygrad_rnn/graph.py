@@ -24,7 +24,7 @@ import numpy as np
 
 from . import errors
 from .record import record, recording
-from .vjp import OUT, SHAPES, Array, Rule, Static
+from .vjp import Array, Rule, Static
 
 # ----- nodes -------------------------------------------------------------------------------------
 
@@ -85,28 +85,11 @@ def record_node(
     """A node for this call, or None where no argument that needs a gradient has a VJP."""
     edges: Edges = []
     for i, key in enumerate(keys):
-        if key is None:
-            continue
-        if not rule.shared and i >= len(rule.vjps):
-            raise errors.no_vjp(rule.name, i)
-        if rule.shared or rule.vjps[i]:
-            asks = rule.asks[0 if rule.shared else i]
-            if asks and max(asks) >= len(arrays):
-                raise errors.no_operand(rule.name, max(asks), len(arrays))
-            edges.append((i, key, _kept(rule, asks, arrays, outs, several) if asks else ()))
+        if key is not None:
+            kept = rule.kept(i, arrays, outs, several)
+            if kept is not None:
+                edges.append((i, key, kept))
     return Node(rule, static, edges, outs, several) if edges else None
-
-
-def _kept(
-    rule: Rule, asks: tuple[int, ...], arrays: list[Any], outs: Outs, several: bool
-) -> tuple[Any, ...]:
-    """What a VJP asked for by its parameters' names."""
-    if len(asks) == 1 and asks[0] >= OUT and not several:  # nearly always
-        return (outs[0] if asks[0] == OUT else arrays[asks[0]],)
-    shapes = tuple([getattr(a, "shape", ()) for a in arrays])
-    special = {OUT: tuple(outs) if several else outs[0], SHAPES: shapes}
-    xs = tuple(arrays[len(rule.vjps) :])
-    return tuple([arrays[ask] if ask >= 0 else special.get(ask, xs) for ask in asks])
 
 
 # ----- the walk back -----------------------------------------------------------------------------
@@ -126,16 +109,16 @@ def pull(
     """
     order = _path(seeds, wanted, cut)
     leads = set(order)
-    goals = {(node, 0) for node in order if node.rule is None} if wanted is None else wanted
-    stops = {node for node, _ in goals} if cut else set()
+    stops = {node for node, _ in wanted or ()} if cut else set()
     sums, found = _Sums(seeds, in_place=run is None), dict[Key, Array]()
     with recording(tracking=run is not None, place=record.place):
         while order:
             node = order.pop()  # the youngest; let go of, so that its arrays die when it is done
-            g, arrived = sums.take(node)
-            found.update({key: g for key, g in arrived.items() if key in goals})
-            edges = [edge for edge in node.edges or () if edge[1][0] in leads]
-            if arrived and edges and node not in stops:
+            g = sums.take(node, wanted, found)
+            edges = node.edges or []
+            if wanted is not None:
+                edges = [edge for edge in edges if edge[1][0] in leads]
+            if g is not None and edges and node not in stops:
                 record.place = node.place
                 _pull_node(node, edges, g, sums, run)
                 if not retain:
@@ -194,20 +177,27 @@ class _Sums:
             self.owned.add(key)
         return self.totals[key]  # type: ignore[no-any-return]
 
-    def take(self, node: Node) -> tuple[Any, dict[Key, Array]]:
-        """The gradient for a node's rule, and what arrived by key: all its uses have reported.
+    def take(self, node: Node, wanted: set[Key] | None, found: dict[Key, Array]) -> Any:
+        """The gradient of a node, whose uses have all reported; None where nothing has arrived.
 
-        A node with several outputs gets a tuple, with zeros for the outputs that nothing used. The
-        arrays are shared, so they are frozen: a VJP that writes into g raises.
+        A node with several outputs gets a tuple, with zeros for the outputs that nothing used. What
+        is wanted goes into `found`. The arrays are shared, so they are frozen: a VJP that writes
+        into g raises.
         """
-        keys = [(node, slot) for slot in range(len(node.shapes))]
-        arrived = {key: self.totals.pop(key) for key in keys if key in self.totals}
-        for g in arrived.values():
-            if type(g) is np.ndarray:
-                g.setflags(write=False)
-        if node.several:
-            return tuple([arrived[key] if key in arrived else zeros(key) for key in keys]), arrived
-        return arrived.get(keys[0]), arrived
+        gs = []
+        for slot in range(len(node.shapes)):
+            g = self.totals.pop((node, slot), None)
+            if g is not None:
+                if self.in_place:
+                    g.setflags(write=False)
+                if node.rule is None if wanted is None else (node, slot) in wanted:
+                    found[node, slot] = g
+            gs.append(g)
+        if not node.several:
+            return gs[0]
+        if all(g is None for g in gs):
+            return None
+        return tuple([zeros((node, k)) if g is None else g for k, g in enumerate(gs)])
 
 
 def zeros(key: Key) -> np.ndarray:

@@ -54,9 +54,9 @@ class Rule:
         # Parameter names are read here, once: they say what a node keeps for the way back.
         functions = [each or joint] if self.shared else vjps
         read = [self._read(vjp, known is None) for vjp in functions]
-        self.asks = [asks for asks, _ in read]
+        self.asks = [asks if vjp else None for vjp, (asks, _) in zip(functions, read, strict=True)]
         self.names = [names for _, names in read]
-        self.keeps = frozenset(ask for asks in self.asks for ask in asks)
+        self.keeps = frozenset(ask for asks in self.asks for ask in asks or ())
         self.accepts = frozenset(name for names in self.names for name in names)
         if known is None:
             positions = [f"x{j}" for j in range(max(1, len(vjps)))]
@@ -111,6 +111,26 @@ class Rule:
             elif value is not self.defaults.get(name):
                 raise errors.unknown_keyword(self.name, name, value, self.accepts)
         return operands, self.bind(operands, static) if self.bind else static
+
+    def kept(
+        self, i: int, arrays: list[Any], outs: list[np.ndarray], several: bool
+    ) -> tuple[Any, ...] | None:
+        """What a node keeps for the VJP of argument i; None where that argument has no VJP."""
+        if i >= len(self.asks) and not self.shared:
+            raise errors.no_vjp(self.name, i)
+        asks = self.asks[0 if self.shared else i]
+        if not asks:
+            return asks
+        if len(asks) == 1 and 0 <= asks[0] < len(arrays):
+            return (arrays[asks[0]],)
+        if asks == (OUT,) and not several:
+            return (outs[0],)
+        if max(asks) >= len(arrays):
+            raise errors.no_operand(self.name, max(asks), len(arrays))
+        shapes = tuple([getattr(a, "shape", ()) for a in arrays])
+        special = {OUT: tuple(outs) if several else outs[0], SHAPES: shapes}
+        xs = tuple(arrays[len(self.vjps) :])
+        return tuple([arrays[ask] if ask >= 0 else special.get(ask, xs) for ask in asks])
 
 
 RULES: dict[Any, Rule] = {}

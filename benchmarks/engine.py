@@ -39,7 +39,7 @@ def problem(T, N, C, H):
     )
 
 
-# ----- one tanh RNN in each library ----------------------------------------------------------------
+# ----- one tanh RNN in each library ------------------------------------------------------------
 
 
 def ours(T, N, C, H):
@@ -167,7 +167,7 @@ def compare(rounds):
         print(f"| {', '.join(map(str, size))} | " + " | ".join(cells) + " |")
 
 
-# ----- growth and memory ---------------------------------------------------------------------------
+# ----- growth and memory -----------------------------------------------------------------------
 
 
 def chain(n):
@@ -227,7 +227,7 @@ def growth(quick):
 
 def kept(select, T=50, N=32, H=256, lengths=None):
     """Bytes that a forward pass leaves behind, in units of T * N * H * itemsize."""
-    x, U, V, b, _ = problem(T, N, 8, H)
+    x = problem(T, N, 8, H)[0]
     rnn = tg.RNN(tg.RNNCell(8, H, rng=0, dtype=np.float32))
     x = tg.Tensor(x)
     gc.collect()

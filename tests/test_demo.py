@@ -81,6 +81,19 @@ def test_custom_cell_example():
     assert last < first
 
 
+def test_own_rules_example():
+    command = [sys.executable, str(ROOT / "examples" / "own_rules.py")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == ["PASS"] * 6
+
+
+def test_engine_benchmark_runs():
+    command = [sys.executable, str(ROOT / "benchmarks" / "engine.py"), "--quick"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    for part in ("| T, N, C, H | tinygrad_rnn |", "| for x_t in x |", "| all outputs |"):
+        assert part in result.stdout
+
+
 def test_progress_goes_over_its_own_line_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for step in range(20):

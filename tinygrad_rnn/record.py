@@ -51,12 +51,13 @@ def each_step(items: Iterable[Any]) -> Iterator[Any]:
 
     list(each_step("ab"))      # ['a', 'b'], and while 'b' is out record.place.t is 1
     """
-    outermost = record.place.t is None
+    path, direction, outer = record.place
+    if outer is not None:
+        yield from items
+        return
     try:
         for t, item in enumerate(items):
-            if outermost:
-                record.place = record.place._replace(t=t)
+            record.place = Place(path, direction, t)
             yield item
     finally:
-        if outermost:
-            record.place = record.place._replace(t=None)
+        record.place = Place(path, direction)

@@ -180,6 +180,12 @@ class Tensor:
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise errors.value_read("__array__") if record.tracing else errors.plain_array_wanted()
 
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """For other libraries' from_dlpack: a copy, which they may write into."""
+        return self.numpy().__dlpack__(**kwargs)
+
+    __dlpack_device__ = lambda self: self._data.__dlpack_device__()
+
     # ----- indexing and iteration over the first axis
 
     def __getitem__(self, index: Any) -> Any:

@@ -30,14 +30,20 @@ def as_operand(name: str, operand: Any) -> np.ndarray:
     return array
 
 
-def own_result(out: Any, raw: list[np.ndarray], users: bool) -> np.ndarray:
-    """A result as an array that may be frozen: a copy, where it is a view of somebody else's.
+def own_results(result: Any, raw: list[Any], users: bool) -> tuple[list[np.ndarray], bool]:
+    """What a function returned as frozen arrays, and whether it returned several.
 
-    raw    operands that belong to the caller
-    users  whether the function is a user's own, which may return a view of a buffer that it keeps
+    A view of somebody else's array is copied before it is frozen: of an operand in `raw`, which the
+    caller may change, or of a buffer that a user's own function (`users`) may use again.
     """
-    array: np.ndarray = np.asarray(out)
-    base = array.base
-    kept = users and isinstance(base, np.ndarray) and base.flags.writeable
-    shared = any(array is a or (base is not None and np.may_share_memory(array, a)) for a in raw)
-    return array.copy() if kept or shared else array
+    several = isinstance(result, (tuple, list))
+    outs = []
+    for out in result if several else (result,):
+        array: np.ndarray = np.asarray(out)
+        base = array.base
+        again = users and isinstance(base, np.ndarray) and base.flags.writeable
+        view = any(array is a or (base is not None and np.may_share_memory(array, a)) for a in raw)
+        array = array.copy() if again or view else array
+        array.setflags(write=False)
+        outs.append(array)
+    return outs, several

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import errors
-from .arrays import as_operand, is_float, own_result
+from .arrays import as_operand, is_float, own_results
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import each_step, record
@@ -267,12 +267,11 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
         if type(error) is not ValueError or rule.own:
             raise  # AxisError and the like say enough; so do a user's own errors
         raise errors.misfit(rule.name, arrays, record.place, error) from error
-    several = type(result) is not np.ndarray and isinstance(result, (tuple, list))
-    outs = list(result) if several else [result]
-    for k, out in enumerate(outs):
-        if raw or rule.own or type(out) is not np.ndarray:
-            outs[k] = out = own_result(out, [arrays[i] for i in raw], rule.own)
-        out.setflags(write=False)
+    if type(result) is np.ndarray and not raw and not rule.own:  # nearly always
+        result.setflags(write=False)
+        outs, several = [result], False
+    else:
+        outs, several = own_results(result, [arrays[i] for i in raw], rule.own)
     node = None
     if record.tracking and any(keys):
         for i in raw:  # a frozen view would still change with the array that it views

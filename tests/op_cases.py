@@ -1,24 +1,79 @@
-"""For each function in the rule table: calls with random shapes, values and keywords.
+"""For each rule and each composed function: calls with random shapes, values and keywords.
 
-`draw(function, rng)` gives (call, arrays): call(*arrays) is smooth around these arrays, so that
-numeric derivatives exist. Values lie on a lattice with gaps wider than any step of the ladder.
+`MAKERS[function](rng)` gives (call, arrays): call(*arrays) is smooth around these arrays, so that
+numeric derivatives exist. Values lie on lattices whose gaps are wider than any step of the ladder
+(2**-7 times a normal number). A call also runs on plain arrays, where it is NumPy's own.
 """
+
+import string
+from functools import partial
 
 import numpy as np
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import functions, primitives, rules
+from tinygrad_rnn import differentiate, functions, primitives, rules
 
 GAP = 1 / 16
+MAKERS = {}
 
 
-def shape(rng, low=0, high=3):
-    """Some axes, among them often size 1 and now and then size 0."""
-    return tuple(
-        rng.choice(
-            [1, 2, 3, 4, 0], p=[0.25, 0.3, 0.25, 0.15, 0.05], size=rng.integers(low, high + 1)
-        ).tolist()
+def draw(function, rng):
+    """A call, and its arguments: arrays, now and then in Fortran's order."""
+    call, arrays = MAKERS[function](rng)
+    return call, [np.array(a, order=pick(rng, "C", "C", "F")) for a in arrays]
+
+
+def cases(*names):
+    """Register make(function, rng) for these functions."""
+
+    def register(make):
+        MAKERS.update({f: partial(make, f) for f in names})
+        return make
+
+    return register
+
+
+# ----- shapes, axes ------------------------------------------------------------------------------
+
+
+def pick(rng, *options):
+    return options[rng.integers(len(options))]
+
+
+def shape(rng, low=0, high=3, least=0):
+    """Some axes, among them often size 1 and now and then size 0 (not below `least`)."""
+    sizes = rng.choice(
+        [1, 2, 3, 4, 0], p=[0.25, 0.3, 0.25, 0.15, 0.05], size=rng.integers(low, high + 1)
     )
+    return tuple(max(least, n) for n in sizes.tolist())
+
+
+def part_of(rng, full):
+    """A shape that broadcasts to the full one: axes missing in front, axes of size 1."""
+    first = pick(rng, 0, 0, rng.integers(0, len(full) + 1))
+    return tuple(n if rng.random() < 0.7 else 1 for n in full[first:])
+
+
+def axis_of(rng, ndim):
+    return int(rng.integers(-ndim, ndim))
+
+
+def axes_of(rng, ndim):
+    """None, one axis, or several (or none at all) in any order, negative or not."""
+    if ndim == 0:
+        return pick(rng, None, ())
+    several = rng.permutation(ndim)[: rng.integers(0, ndim + 1)].tolist()
+    return pick(
+        rng, None, axis_of(rng, ndim), tuple(k - ndim * int(rng.integers(2)) for k in several)
+    )
+
+
+def two_axes(rng, ndim):
+    """Two different axes, negative or not."""
+    return tuple(int(k) - ndim * int(rng.integers(2)) for k in rng.permutation(ndim)[:2])
+
+
+# ----- values ------------------------------------------------------------------------------------
 
 
 def real(rng, size):
@@ -30,281 +85,573 @@ def positive(rng, size):
     return rng.integers(0, 24, size) / 8 + 4 * GAP
 
 
+def away(rng, size):
+    """Both signs, far from 0: for functions with a pole or a kink there."""
+    return (positive(rng, size) + 0.25) * rng.choice([-1, 1], size)
+
+
 def unit(rng, size):
     """Inside (-1, 1), away from the ends."""
     return rng.integers(-7, 8, size) / 10 + 1 / 40
 
 
+def above_one(rng, size):
+    return positive(rng, size) + 1
+
+
+def odd(rng, size):
+    return 2.0 * rng.integers(-4, 4, size) + 1
+
+
+def even(rng, size):
+    """An odd number divided by one of these is far from any integer."""
+    return rng.choice([-4.0, -2.0, 2.0, 4.0], size)
+
+
 def distinct(rng, size):
-    """No two equal: the largest is the largest by far."""
+    """No two equal, not even in magnitude: the largest is the largest by far."""
     count = int(np.prod(size))
-    return (rng.permutation(count).reshape(size) - count // 2) / 8 + GAP
+    return (rng.permutation(count) + 2).reshape(size) / 8 * rng.choice([-1, 1], size)
+
+
+def with_zeros(rng, size):
+    """Now and then one or two zeros: for products."""
+    x = np.array(real(rng, size))
+    if x.size:
+        x.flat[rng.integers(0, x.size, rng.integers(0, 3))] = 0
+    return x
 
 
 def broadcast(rng, *domains):
-    """Operands whose shapes broadcast together: axes missing, axes of size 1."""
+    """Operands whose shapes broadcast together, never a tie between two of them."""
     full = shape(rng)
-    arrays = []
-    for k, domain in enumerate(domains):
-        own = [
-            n if rng.random() < 0.7 else 1
-            for n in full[rng.integers(0, len(full) + 1) * (rng.random() < 0.4) :]
-        ]
-        arrays.append(domain(rng, tuple(own)) + k * GAP / 2)  # never a tie between operands
-    return arrays
+    return [domain(rng, part_of(rng, full)) + k * GAP / 2 for k, domain in enumerate(domains)]
 
 
-def axis_of(rng, ndim):
-    return int(rng.integers(-ndim, ndim))
+def beside(call):
+    """Beside the result the first operand's square: gradients of 0 have a scale to be compared."""
+    return lambda *xs: (call(*xs), xs[0] * xs[0])
 
 
-def axes_of(rng, ndim):
-    """None, one axis, or several in any order, negative or not."""
-    kind = rng.integers(0, 3) if ndim else 0
-    if kind == 0:
-        return None
-    if kind == 1:
-        return axis_of(rng, ndim)
-    picked = rng.permutation(ndim)[: rng.integers(1, ndim + 1)]
-    return tuple(int(k) - ndim * int(rng.integers(0, 2)) for k in picked)
+# ----- elementwise functions ---------------------------------------------------------------------
+
+UNARY = {
+    real: [
+        *(np.negative, np.positive, np.absolute, np.square, np.exp, np.exp2, np.expm1),
+        *(np.sin, np.cos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh),
+        *(tg.sigmoid, tg.relu, tg.softplus),
+    ],
+    positive: [np.sqrt, np.log, np.log2, np.log10],
+    away: [np.reciprocal, np.cbrt],
+    unit: [np.tan, np.arcsin, np.arccos, np.arctanh, np.log1p],
+    above_one: [np.arccosh],
+}
+BINARY = {
+    (real, real): [np.add, np.subtract, np.multiply, np.maximum, np.minimum, np.logaddexp],
+    (real, away): [np.divide, np.hypot, np.arctan2],
+    (odd, even): [np.remainder],
+    (positive, real): [np.power],
+}
 
 
-def elementwise(function, *domains):
-    def make(rng):
-        if len(domains) == 1:
-            return function, [domains[0](rng, shape(rng))]
-        arrays = broadcast(rng, *domains)
-        if len(domains) == 2 and rng.random() < 0.15:  # the same tensor on both sides
-            return (lambda x: function(x, x + GAP / 2)), [domains[0](rng, shape(rng))]
-        return function, arrays
-
-    return make
+def unary(domain, f, rng):
+    return f, [domain(rng, shape(rng))]
 
 
-def along(function, domain=real, low=1, **choices):
-    """A function with an axis (one), and keywords to choose from."""
-
-    def make(rng):
-        x = domain(rng, tuple(max(1, n) for n in shape(rng, low)))
-        kwargs = {name: values[rng.integers(len(values))] for name, values in choices.items()}
-        if rng.random() < 0.8:
-            kwargs["axis"] = axis_of(rng, x.ndim)
-        return (lambda x: function(x, **kwargs)), [x]
-
-    return make
-
-
-def reduction(function, domain=real, nonempty=False):
-    def make(rng):
-        size = shape(rng)
-        if nonempty:
-            size = tuple(max(1, n) for n in size)
-        x = domain(rng, size)
-        axis, keepdims = axes_of(rng, x.ndim), bool(rng.integers(2))
-        if rng.random() < 0.3:
-            return (lambda x: function(x)), [x]
-        return (lambda x: function(x, axis=axis, keepdims=keepdims)), [x]
-
-    return make
+def binary(domains, f, rng):
+    """Two operands that broadcast, the same Tensor twice, or a Python number on either side."""
+    left, right = domains
+    before, after, size = float(left(rng, ())), float(right(rng, ())) + GAP / 2, shape(rng)
+    kind = rng.random()
+    if kind < 0.7:
+        return f, broadcast(rng, left, right)
+    if kind < 0.8:
+        return beside(lambda x: f(x, x)), [(positive if left is positive else right)(rng, size)]
+    if kind < 0.9:
+        return (lambda x: f(x, after)), [left(rng, size)]
+    return (lambda x: f(before, x)), [right(rng, size) + GAP / 2]
 
 
-def matmul(rng):
-    n, k, m = rng.integers(1, 4, 3)
+for _domain, _functions in UNARY.items():
+    cases(*_functions)(partial(unary, _domain))
+for _domains, _functions in BINARY.items():
+    cases(*_functions)(partial(binary, _domains))
+
+
+@cases(np.power)
+def power(f, rng):
+    n = pick(rng, 0, 1, 2, 3, -1, -2, 2.0, 0.5, -1.5)
+    x = (away if n == int(n) else positive)(rng, shape(rng))
+    return pick(rng, binary((positive, real), f, rng), ((lambda x: beside(f)(x, n)), [x]))
+
+
+@cases(np.nan_to_num)
+def nan_to_num(f, rng):
+    x = np.array(real(rng, shape(rng)))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    x[rng.random(x.shape) < 0.1] = np.inf
+    return (lambda x: f(x, nan=0.5, posinf=2.0)), [x]
+
+
+@cases(np.where)
+def where(f, rng):
+    full = shape(rng)
+    c = rng.random(part_of(rng, full)) < 0.5
+    return (lambda x, y: f(c, x, y)), [real(rng, part_of(rng, full)) for _ in range(2)]
+
+
+@cases(np.select)
+def select(f, rng):
+    full = shape(rng)
+    conditions = [rng.random(part_of(rng, full)) < 0.4 for _ in range(2)]
+    arrays = [real(rng, part_of(rng, full)) for _ in range(3)]
+    return pick(
+        rng,
+        ((lambda *xs: f(conditions, xs)), arrays[:2]),
+        ((lambda x, y, z: f(conditions, [x, y], default=z)), arrays),
+    )
+
+
+@cases(np.clip)
+def clip(f, rng):
+    x, low, high = broadcast(rng, real, real, real)
+    return pick(
+        rng,
+        (f, [x, low, high]),
+        ((lambda x: f(x, -1, 1)), [x]),
+        (lambda x, high: f(x, None, high), [x, high]),
+        ((lambda x: f(x, a_min=low, a_max=None)), [x]),
+    )
+
+
+# ----- reductions, and functions along an axis ---------------------------------------------------
+
+
+def reduction(domain, least, f, rng):
+    x = domain(rng, shape(rng, least=least))
+    kwargs = {} if rng.random() < 0.3 else {"axis": axes_of(rng, x.ndim)}
+    kwargs |= pick(rng, {}, {"keepdims": True}, {"keepdims": False})
+    if f in (np.var, np.std) and x.size > np.size(np.sum(x, kwargs.get("axis"))):
+        kwargs["ddof"] = int(rng.integers(2))
+    return beside(lambda x: f(x, **kwargs)), [x]
+
+
+cases(np.sum)(partial(reduction, real, 0))
+cases(np.prod)(partial(reduction, with_zeros, 0))
+cases(rules.euclidean_norm)(partial(reduction, away, 0))
+cases(np.mean, np.var)(partial(reduction, real, 1))
+cases(np.max, np.amax, np.min, np.amin)(partial(reduction, distinct, 1))
+cases(functions.logsumexp)(partial(reduction, real, 1))
+cases(np.std)(partial(reduction, lambda *args: 4 * distinct(*args), 1))
+
+
+def along(domain, low, choices, f, rng):
+    """A function along one axis, or with one of the choices."""
+    x = domain(rng, shape(rng, low, least=int(f not in (np.cumsum, np.cumprod, np.sort))))
+    one = {"axis": axis_of(rng, x.ndim)} if x.ndim else choices[0]
+    kwargs = pick(rng, one, one, *choices)
+    return beside(lambda x: f(x, **kwargs)), [x]
+
+
+cases(functions.softmax, functions.log_softmax)(partial(along, real, 1, [{}]))
+cases(np.cumsum)(partial(along, real, 0, [{}, {"axis": None}]))
+cases(np.cumprod)(partial(along, with_zeros, 0, [{}, {"axis": None}]))
+cases(np.sort)(partial(along, distinct, 1, [{}, {"axis": None}, {"kind": "stable"}]))
+
+
+@cases(functions.root_mean_square)
+def root_mean_square(f, rng):
+    return f, [away(rng, (*shape(rng, 0, 2), 3))]
+
+
+@cases(np.linalg.norm)
+def norm(f, rng):
+    x = distinct(rng, shape(rng, 1, least=1))
+    vectors = {"ord": pick(rng, None, 1, 2, 3, 1.5, np.inf, -np.inf), "axis": axis_of(rng, x.ndim)}
+    options = [{}, vectors, vectors]
+    if x.ndim == 1:
+        options += [{"ord": vectors["ord"]}]
+    else:
+        options += [{"ord": pick(rng, None, "fro"), "axis": two_axes(rng, x.ndim)}]
+    kwargs = pick(rng, *options) | pick(rng, {}, {"keepdims": True})
+    return (lambda x: f(x, **kwargs)), [x]
+
+
+@cases(rules.average_ties)
+def average_ties(f, rng):
+    g = real(rng, shape(rng, 1))
+    axis = axis_of(rng, g.ndim)
+    ordered = np.sort(rng.integers(0, 3, g.shape), axis)
+    return (lambda g: f(g, ordered, axis=axis)), [g]
+
+
+@cases(np.diff)
+def diff(f, rng):
+    x = real(rng, shape(rng, 1))
+    n, axis = int(rng.integers(0, 4)), axis_of(rng, x.ndim)
+    return pick(rng, (f, [x]), ((lambda x: f(x, n, axis)), [x]))
+
+
+# ----- products ----------------------------------------------------------------------------------
+
+
+@cases(np.matmul)
+def matmul(f, rng):
+    n, k, m = shape(rng, 3)
     lead = shape(rng, 0, 2)
-    a = [(k,), (n, k), (*lead, n, k), (1, n, k)][rng.integers(4)]
-    b = [(k,), (k, m), (*lead, k, m), (k, m)][rng.integers(4)]
-    return np.matmul, [real(rng, a), real(rng, b)]
+    a = pick(rng, (k,), (n, k), (*part_of(rng, lead), n, k), (1, n, k))
+    b = pick(rng, (k,), (k, m), (*part_of(rng, lead), k, m), (k, m))
+    twice = (lambda x: f(x, x)), [real(rng, (*lead, n, n))]
+    return pick(rng, *[(f, [real(rng, a), real(rng, b)])] * 7, twice)
 
 
-def rows_product(rng):
+@cases(rules.rows_product)
+def rows_product(f, rng):
     lead = shape(rng, 1, 2)
-    return rules.rows_product, [real(rng, (*lead, 2)), real(rng, (*lead, 3))]
+    return f, [real(rng, (*lead, 2)), real(rng, (*lead, 3))]
 
 
-def reshape(rng):
+@cases(np.dot)
+def dot(f, rng):
+    k = int(rng.integers(0, 4))
+    a = pick(rng, (), (k,), (*shape(rng, 1, 2), k))
+    b = pick(rng, (), (k,), (*shape(rng, 0, 1), k, *shape(rng, 1, 1)))
+    return f, [real(rng, a), real(rng, b)]
+
+
+@cases(np.inner)
+def inner(f, rng):
+    k = int(rng.integers(0, 4))
+    a, b = (pick(rng, (), (*shape(rng, 0, 2), k), (*shape(rng, 0, 2), k)) for _ in range(2))
+    return f, [real(rng, a), real(rng, b)]
+
+
+@cases(np.outer)
+def outer(f, rng):
+    return f, [real(rng, shape(rng, 0, 2)), real(rng, shape(rng, 0, 2))]
+
+
+@cases(np.tensordot)
+def tensordot(f, rng):
+    m, k, j, n = shape(rng, 4, 4)
+    a, b, axes = pick(
+        rng,
+        ((m, k), (k, n), 1),
+        ((m, k, j), (k, j), 2),
+        ((m, k, j), (k, j, n), None),  # NumPy's default: 2
+        ((m,), (n, k), 0),
+        ((k, m), (n, k), (0, 1)),
+        ((m, k), (k,), ([-1], [0])),
+        ((k, m, j), (j, n, k), ((0, -1), (2, 0))),
+    )
+    kwargs = {} if axes is None else {"axes": axes}
+    return (lambda x, y: f(x, y, **kwargs)), [real(rng, a), real(rng, b)]
+
+
+SUBSCRIPTS = """
+    ij,jk->ik  ij,jk  i,i  i,i->  i,j->ji  ij->ji  ji  ij->  ij->i  ij  ,i->i  ,->
+    ii  ii->i  ii->  iij->ji  iij,jk  iii->i  ii,ii->i  iijj->ij  ij,k->i  i,j->  ij,ij->ij
+    bij,bjk->bik  ba  aB,Bc  i,ij,j  i,ij,j->  ij,jk,kl  ij,jk,kl->li  i,j,k->kij  ijk,jk,k->i
+    ...ij,...jk->...ik  ...ij,jk->...ik  ...i,i  ...i->...  i...->...i  i...j  ...ii->...i
+    ...,...  ...i,...i->...  i,...  ...i,...j,k->...ijk  i...i->...
+""".split()  # noqa: SIM905
+
+
+@cases(np.einsum)
+def einsum(f, rng):
+    subscripts = pick(rng, *SUBSCRIPTS)
+    sizes = dict(zip(string.ascii_letters, rng.permutation([0, *[1, 2, 3] * 20]), strict=False))
+    lead = shape(rng, 0, 2, least=1)
+    arrays = []
+    for name in subscripts.partition("->")[0].split(","):
+        before, dots, after = name.partition("...")
+        hidden = part_of(rng, lead) if dots else ()
+        size = *(sizes[c] for c in before), *hidden, *(sizes[c] for c in after)
+        arrays.append(real(rng, size))
+    subscripts = pick(rng, subscripts, subscripts.replace(",", " , ").replace("->", " ->  "))
+    return (lambda *xs: f(subscripts, *xs)), arrays
+
+
+@cases(rules.einsum_product)
+def einsum_product(f, rng):
+    labels = pick(rng, ("ij", "jk", "ik"), ("ij", "k", "i"), ("i", "ij", "j", ""), ("ijk", "kj"))
+    sizes = dict(zip("ijk", shape(rng, 3), strict=True))
+    arrays = [real(rng, [sizes[c] for c in name]) for name in labels[:-1]]
+    return (lambda *xs: f(xs, labels=labels)), arrays
+
+
+# ----- shapes ------------------------------------------------------------------------------------
+
+
+@cases(np.reshape)
+def reshape(f, rng):
     x = real(rng, shape(rng))
-    flat = (-1,) if x.size else (0, 2)
-    return (lambda x: np.reshape(x, flat)), [x]
+    flat = -1 if x.size else 0
+    new = pick(rng, flat, (flat, 1), (1, *x.shape[::-1]), x.size)
+    order = pick(rng, "C", "F")
+    return (lambda x: f(x, new, order=order)), [x]
 
 
-def transpose(rng):
+@cases(np.ravel)
+def ravel(f, rng):
+    order = pick(rng, "C", "F")
+    return (lambda x: f(x, order)), [real(rng, shape(rng))]
+
+
+@cases(np.atleast_1d, np.atleast_2d)
+def at_least(f, rng):
+    return f, [real(rng, shape(rng)) for _ in range(rng.integers(1, 3))]
+
+
+@cases(np.transpose)
+def transpose(f, rng):
     x = real(rng, shape(rng))
-    axes = None if rng.random() < 0.3 else [int(k) for k in rng.permutation(x.ndim)]
-    return (lambda x: np.transpose(x, axes)), [x]
+    axes = [int(k) - x.ndim * int(rng.integers(2)) for k in rng.permutation(x.ndim)]
+    return pick(rng, (f, [x]), ((lambda x: f(x, axes)), [x]))
 
 
-def swapaxes(rng):
+@cases(np.swapaxes)
+def swapaxes(f, rng):
     x = real(rng, shape(rng, 1))
     a, b = axis_of(rng, x.ndim), axis_of(rng, x.ndim)
-    return (lambda x: np.swapaxes(x, a, b)), [x]
+    return (lambda x: f(x, a, b)), [x]
 
 
-def expand_dims(rng):
+@cases(np.moveaxis)
+def moveaxis(f, rng):
+    x = real(rng, shape(rng, 2))
+    a, b = (two_axes(rng, x.ndim) for _ in range(2))
+    one = (lambda x: f(x, a[0], b[0])), [x]
+    return pick(rng, one, ((lambda x: f(x, a, b)), [x]))
+
+
+@cases(np.expand_dims)
+def expand_dims(f, rng):
     x = real(rng, shape(rng))
-    axis = int(rng.integers(-x.ndim - 1, x.ndim + 1)) if rng.random() < 0.7 else (0, -1)
-    return (lambda x: np.expand_dims(x, axis)), [x]
+    axis = pick(rng, int(rng.integers(-x.ndim - 1, x.ndim + 1)), (0, -1), (1,))
+    axis = 0 if axis == (1,) and not x.ndim else axis
+    return (lambda x: f(x, axis)), [x]
 
 
-def squeeze(rng):
+@cases(np.squeeze)
+def squeeze(f, rng):
     x = real(rng, (1, *shape(rng, 0, 2), 1))
-    axis = [None, 0, -1, (0, -1)][rng.integers(4)]
-    return (lambda x: np.squeeze(x, axis)), [x]
+    axis = pick(rng, None, 0, -1, (0, -1), ())
+    return (lambda x: f(x, axis)), [x]
 
 
-def broadcast_to(rng):
+@cases(np.broadcast_to)
+def broadcast_to(f, rng):
     full = shape(rng, 1)
-    x = real(rng, tuple(n if rng.random() < 0.5 else 1 for n in full[rng.integers(0, len(full)) :]))
-    return (lambda x: np.broadcast_to(x, full)), [x]
+    x = real(rng, part_of(rng, full))
+    return (lambda x: f(x, full)), [x]
 
 
-def concatenate(rng):
+@cases(np.tile)
+def tile(f, rng):
+    reps = pick(rng, 2, 0, (2,), (2, 3), (1, 2, 1), (2, 1, 1, 2), ())
+    return (lambda x: f(x, reps)), [real(rng, shape(rng))]
+
+
+@cases(np.repeat)
+def repeat(f, rng):
+    x = real(rng, shape(rng, least=1))
+    axis = axis_of(rng, x.ndim) if x.ndim and rng.random() < 0.7 else None
+    count = x.size if axis is None else x.shape[axis]
+    repeats = pick(rng, 2, 0, rng.integers(0, 3, count), rng.integers(0, 3, count).tolist())
+    return (lambda x: f(x, repeats, axis=axis)), [x]
+
+
+@cases(np.flip)
+def flip(f, rng):
+    x = real(rng, shape(rng))
+    axis = axes_of(rng, x.ndim)
+    return pick(rng, (f, [x]), ((lambda x: f(x, axis)), [x]))
+
+
+@cases(np.rot90)
+def rot90(f, rng):
+    x = real(rng, shape(rng, 2))
+    k, axes = int(rng.integers(-3, 6)), two_axes(rng, x.ndim)
+    return pick(rng, (f, [x]), ((lambda x: f(x, k, axes)), [x]))
+
+
+@cases(np.roll)
+def roll(f, rng):
+    x = real(rng, shape(rng, 1))
+    n, m, axis = int(rng.integers(-4, 5)), int(rng.integers(-4, 5)), axis_of(rng, x.ndim)
+    several = tuple(range(x.ndim))
+    shift, axis = pick(rng, (n, None), (n, axis), ((n, m), (axis, 0)), (n, several))
+    return (lambda x: f(x, shift, axis=axis)), [x]
+
+
+@cases(rules.pad_constant)
+def pad_constant(f, rng):
+    width = pick(rng, 2, (1, 2), ((0, 3), (1, 0)), 0)
+    value = pick(rng, 0, 2.5)
+    return (lambda x: f(x, pad_width=width, constant_values=value)), [real(rng, shape(rng, 2, 2))]
+
+
+@cases(np.pad)
+def pad(f, rng):
+    width = pick(rng, 2, (1, 5), ((0, 3), (1, 0)))
+    mode = pick(rng, "edge", "reflect", "symmetric", "wrap")
+    kwargs = pick(rng, {}, {"constant_values": 2.5}, {"mode": mode}, {"mode": mode})
+    return (lambda x: f(x, width, **kwargs)), [real(rng, shape(rng, 2, 2, least=1))]
+
+
+# ----- joining and splitting ---------------------------------------------------------------------
+
+
+@cases(np.concatenate, np.append)
+def concatenate(f, rng):
     base = list(shape(rng, 1))
-    axis = axis_of(rng, len(base)) if rng.random() < 0.85 else None
+    axis = pick(rng, None, *[axis_of(rng, len(base))] * 4)
     arrays = []
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 4) if f is np.concatenate else 2):
+        base = list(shape(rng, f is np.concatenate)) if axis is None else base
         if axis is not None:
             base[axis] = int(rng.integers(0, 4))
         arrays.append(real(rng, tuple(base)))
-    return (lambda *xs: np.concatenate(xs, axis=axis)), arrays
+    if f is np.append:
+        return (lambda x, y: f(x, y, axis)), arrays
+    return (lambda *xs: f(xs, axis=axis)), arrays
 
 
-def stack(rng):
+@cases(np.stack)
+def stack(f, rng):
     size = shape(rng)
     axis = int(rng.integers(-len(size) - 1, len(size) + 1))
-    return (lambda *xs: np.stack(xs, axis=axis)), [
-        real(rng, size) for _ in range(rng.integers(1, 4))
-    ]
+    arrays = [real(rng, size) for _ in range(rng.integers(1, 4))]
+    twice = (lambda x: f([x, x, 2 * x], axis)), arrays[:1]
+    return pick(rng, ((lambda *xs: f(xs, axis=axis)), arrays), twice)
 
 
-def split(rng):
+@cases(np.vstack, np.hstack, np.column_stack)
+def joined(f, rng):
+    n, k, m = shape(rng, 3)
+    columns = [(n, k), (n, m)]
+    mixed = {
+        np.vstack: [(k, n), (n,)],
+        np.hstack: [(), (n,), ()],
+        np.column_stack: [(n,), (n, k), (n,)],
+    }
+    matrices = [size[::-1] for size in columns] if f is np.vstack else columns
+    sizes = pick(rng, [(n,), (n,)], [(n,)], matrices, mixed[f])
+    return (lambda *xs: f(xs)), [real(rng, size) for size in sizes]
+
+
+@cases(np.split, np.array_split)
+def split(f, rng):
     x = real(rng, (4, *shape(rng, 0, 2)))
-    parts = [2, 4, [1, 3], [2]][rng.integers(4)]
-    axis = 0 if rng.random() < 0.5 else -x.ndim
-    some = rng.random() < 0.5  # not every part is used
-    return (
-        lambda x: np.split(x, parts, axis=axis)[0] if some else tuple(np.split(x, parts, axis))
-    ), [x]
+    parts = pick(
+        rng, 2, 4, [1, 3], [2], np.array([0, 3, 3]), *([3, 5] if f is np.array_split else [])
+    )
+    axis = pick(rng, 0, -x.ndim)
+    some = pick(rng, slice(None), slice(1), slice(1, None))  # not every part is used
+    return (lambda x: tuple(f(x, parts, axis=axis))[some]), [x]
 
 
-def getitem(rng):
+@cases(primitives.unstack)
+def unstack(f, rng):
+    return (lambda x: tuple(x)), [real(rng, (int(rng.integers(1, 4)), *shape(rng, 0, 2)))]
+
+
+@cases(differentiate.rerun)
+def checkpoint(f, rng):
+    block = tg.checkpoint(lambda x, y: (np.tanh(x * y) * x, x + y))
+    return block, broadcast(rng, real, real)
+
+
+@cases(primitives.astype)
+def astype(f, rng):
+    return (lambda x: x.astype(np.float64) * 2), [real(rng, shape(rng))]
+
+
+# ----- indexing ----------------------------------------------------------------------------------
+
+
+@cases(primitives.getitem)
+def getitem(f, rng):
     x = real(rng, (3, 4, 2))
-    indices = [
+    index = pick(
+        rng,
         1,
-        -1,
+        np.int64(-1),
         slice(1, None),
         (slice(None), slice(None, None, -2)),
         (..., 0),
         None,
+        ...,
+        (),
         (1, None, ..., slice(0, 1)),
         slice(0, 0),
         np.array([0, 2, 0]),  # repeats: gradients add up
+        np.array(2),
         (slice(None), [3, 3]),
         (np.array([[0, 1]]), np.array([[2], [2]])),
         (np.array([0, 0]), slice(1, 3), 1),
+        (0, slice(None), [1, 1, 0]),  # axes of arrays that are apart come first
+        (None, [-1, 2], ..., np.array([[True, False], [True, True]])[0]),
         x > 0,
+        (x > 0)[..., 0],
         (np.array([True, False, True]),),
-    ]
-    index = indices[rng.integers(len(indices))]
+        np.zeros(3, bool),
+        np.zeros(0, int),
+        True,
+    )
     return (lambda x: x[index]), [x]
 
 
-def scatter(rng):
-    x = real(rng, (3, 2))
-    if rng.random() < 0.5:
-        index = (primitives.Slice(1, 4, None),)
-        return (lambda g: rules.scatter(g, shape=(5, 2), index=index)), [x]
-    rows = rng.integers(0, 4, 3)
-    return (lambda g: rules.scatter(g, rows, shape=(4, 2), index=(primitives.ARRAY,))), [x]
+@cases(np.take)
+def take(f, rng):
+    x = real(rng, shape(rng, 1, least=1))
+    axis = pick(rng, None, *[axis_of(rng, x.ndim)] * 2)
+    count = x.size if axis is None else x.shape[axis]
+    rows = rng.integers(-count, count, shape(rng, 0, 2))
+    rows = pick(rng, rows, rows.tolist())
+    return (lambda x: f(x, rows, axis=axis)), [x]
 
 
-def take_along_axis(rng):
-    size = list(shape(rng, 1))
-    axis = axis_of(rng, len(size))
-    size[axis] = max(1, size[axis])
-    x = real(rng, tuple(size))
-    size[axis] = int(rng.integers(0, 4))
-    picked = rng.integers(0, x.shape[axis], size)
-    return (lambda x: np.take_along_axis(x, picked, axis)), [x]
-
-
-def scatter_along(rng):
-    g = real(rng, (2, 3))
-    rows = rng.integers(0, 4, (2, 3))
-    return (lambda g: rules.scatter_along(g, rows, shape=(2, 4), axis=-1)), [g]
-
-
-def where(rng):
-    x, y = broadcast(rng, real, real)
-    c = rng.random(np.broadcast_shapes(x.shape, y.shape)) < 0.5
-    return (lambda x, y: np.where(c, x, y)), [x, y]
-
-
-def power(rng):
-    if rng.random() < 0.5:
-        n = [0, 1, 2, 3, -1, 0.5, 2.0][rng.integers(7)]
-        return (lambda x: x**n), [positive(rng, shape(rng))]
-    return np.power, broadcast(rng, positive, real)
-
-
-MAKERS = {
-    np.power: power,
-    np.where: where,
-    np.matmul: matmul,
-    rules.rows_product: rows_product,
-    np.reshape: reshape,
-    np.transpose: transpose,
-    np.swapaxes: swapaxes,
-    np.expand_dims: expand_dims,
-    np.squeeze: squeeze,
-    np.broadcast_to: broadcast_to,
-    np.concatenate: concatenate,
-    np.stack: stack,
-    np.split: split,
-    primitives.getitem: getitem,
-    rules.scatter: scatter,
-    np.take_along_axis: take_along_axis,
-    rules.scatter_along: scatter_along,
-    primitives.unstack: lambda rng: (
-        lambda x: tuple(x),
-        [real(rng, (int(rng.integers(1, 4)), *shape(rng, 0, 2)))],
-    ),
-    primitives.astype: lambda rng: (
-        lambda x: x.astype(np.float64) * 2,
-        [real(rng, shape(rng))],
-    ),
-    np.sum: reduction(np.sum),
-    np.mean: reduction(np.mean, nonempty=True),
-    np.max: reduction(np.max, distinct, nonempty=True),
-    np.min: reduction(np.min, distinct, nonempty=True),
-    functions.softmax: along(tg.softmax, real),
-    functions.log_softmax: along(tg.log_softmax),
-    functions.root_mean_square: lambda rng: (
-        functions.root_mean_square,
-        [positive(rng, (*shape(rng, 0, 2), 3))],
-    ),
-}
-MAKERS |= {
-    f: elementwise(f, real)
-    for f in (
-        np.negative,
-        np.positive,
-        np.absolute,
-        np.square,
-        np.exp,
-        np.tanh,
-        np.sin,
-        np.cos,
-        tg.sigmoid,
-        tg.relu,
-        tg.softplus,
+@cases(rules.scatter)
+def scatter(f, rng):
+    array = primitives.ARRAY
+    rows, all_of_it = rng.integers(0, 4, 3), primitives.Slice(None, None, None)
+    size, new, index, arrays = pick(
+        rng,
+        ((3, 2), (5, 2), (primitives.Slice(1, 4, None),), ()),
+        ((3, 2), (4, 2), (array,), (rows,)),
+        ((3,), (4, 4), (array, array), (rows, rows)),
+        ((2, 3), (2, 4), (all_of_it, array), (rows,)),
+        ((2,), (3,), (array,), (np.array([True, False, True]),)),
     )
-}
-MAKERS |= {f: elementwise(f, positive) for f in (np.log, np.sqrt)}
-MAKERS |= {
-    f: elementwise(f, real, real)
-    for f in (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
-}
+    return (lambda g: f(g, *arrays, shape=new, index=index)), [real(rng, size)]
 
 
-def draw(function, rng):
-    return MAKERS[function](rng)
+@cases(np.take_along_axis)
+def take_along_axis(f, rng):
+    full = shape(rng, 1)
+    axis = axis_of(rng, len(full))
+    x, picked = ([n if rng.random() < 0.8 else 1 for n in full] for _ in range(2))
+    x[axis], picked[axis] = max(1, full[axis]), int(rng.integers(0, 4))
+    picked = rng.integers(0, x[axis], picked)
+    return (lambda x: f(x, picked, axis)), [real(rng, x)]
+
+
+@cases(rules.scatter_along)
+def scatter_along(f, rng):
+    rows = rng.integers(0, 4, (2, 3))
+    return (lambda g: f(g, rows, shape=(2, 4), axis=-1)), [real(rng, (2, 3))]
+
+
+@cases(np.diagonal, np.trace)
+def diagonal(f, rng):
+    x = real(rng, shape(rng, 2))
+    offset, (i, j) = int(rng.integers(-3, 4)), two_axes(rng, x.ndim)
+    return pick(rng, (f, [x]), ((lambda x: f(x, offset, i, j)), [x]))
+
+
+@cases(np.diag, np.tril, np.triu)
+def triangles(f, rng):
+    k = int(rng.integers(-3, 4))
+    return (lambda x: f(x, k)), [real(rng, shape(rng, 1, 2 if f is np.diag else 3))]

@@ -31,16 +31,18 @@ def clip(
 @composed(np.select)
 def select(condlist: Any, choicelist: Any, default: Array = 0) -> Array:
     """The first choice whose condition holds."""
+    if any(np.result_type(condition).kind != "b" for condition in condlist):
+        raise TypeError("select: conditions must be boolean arrays")
     result = default
     for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
         result = np.where(condition, choice, result)
-    return result
+    return result.astype(np.result_type(*choicelist, default))
 
 
 @composed(np.tensordot)
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     """One matrix product of the two, with the summed axes brought together."""
-    both = (range(-axes, 0), range(axes)) if isinstance(axes, int) else axes
+    both = (range(-axes, 0), range(axes)) if isinstance(axes, (int, np.integer)) else axes
     mine, its = (
         normalize_axis_tuple(tuple(np.atleast_1d(k).tolist()), np.ndim(x))
         for k, x in zip(both, (a, b), strict=True)
@@ -86,19 +88,27 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     inputs, arrow, result = subscripts.replace(" ", "").partition("->")
     free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
     names, most = [], 0
+    if any(name.count("...") > 1 for name in inputs.split(",")):
+        raise errors.ShapeError(f"einsum: more than one ellipsis for an operand in {subscripts!r}")
     for name, x in zip(inputs.split(","), operands, strict=True):
         hidden = np.ndim(x) - len(name.replace("...", "")) if "..." in name else 0
         most = max(most, hidden)
+        if "..." not in name and len(name) != np.ndim(x):
+            raise errors.ShapeError(f"einsum: labels {name!r} for an operand {np.shape(x)}")
         names.append(name.replace("...", "".join(free[:hidden][::-1])))
     if not arrow:
         letters = sorted(set("".join(names)) - set(free))
         result = "..." + "".join(c for c in letters if "".join(names).count(c) == 1)
+    if most and "..." not in result:
+        raise errors.ShapeError(f"einsum: {subscripts!r} has no ellipsis in its result")
     result = result.replace("...", "".join(free[:most][::-1]))
     arrays = list(operands)
     for k in range(len(names)):
         while len(set(names[k])) < len(names[k]):
             twice = next(c for c in names[k] if names[k].count(c) > 1)
             i, j = names[k].index(twice), names[k].rindex(twice)
+            if np.shape(arrays[k])[i] != np.shape(arrays[k])[j]:
+                raise errors.ShapeError(f"einsum: {twice!r} has two sizes in {np.shape(arrays[k])}")
             arrays[k] = np.diagonal(arrays[k], 0, i, j)
             names[k] = names[k][:i] + names[k][i + 1 : j] + names[k][j + 1 :] + twice
     return einsum_product(arrays, labels=(*names, result))
@@ -122,6 +132,8 @@ def trace(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
 @composed(np.diag)
 def diag(v: Array, k: int = 0) -> Array:
     """A matrix's diagonal, or a matrix with this diagonal."""
+    if np.ndim(v) not in (1, 2):
+        raise errors.ShapeError(f"diag: expected a vector or a matrix, got shape {np.shape(v)}")
     if np.ndim(v) == 2:
         return np.diagonal(v, k)
     size = len(v) + abs(k)
@@ -139,32 +151,43 @@ def _lower(m: Array, k: int) -> np.ndarray:
 @composed(np.tril)
 def tril(m: Array, k: int = 0) -> Array:
     """Zeros above the k-th diagonal."""
-    return np.where(_lower(m, k), m, 0)
+    return np.where(_lower(m, k), m, np.zeros((), m.dtype))
 
 
 @composed(np.triu)
 def triu(m: Array, k: int = 0) -> Array:
     """Zeros below the k-th diagonal."""
-    return np.where(_lower(m, k - 1), 0, m)
+    return np.where(_lower(m, k - 1), np.zeros((), m.dtype), m)
 
 
 @composed(np.linalg.norm)
 def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
     """Euclidean (also of a matrix, "fro"), or any p of vectors; 0 at 0."""
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     vector = np.ndim(x) == 1 if axis is None else np.size(axis) == 1
-    if ord is None or (ord == 2 and vector) or ord == "fro":
+    if ord is None or (ord == 2 and vector) or (ord == "fro" and not vector):
         return euclidean_norm(x, axis=axis, keepdims=keepdims)
-    if not vector:
-        raise errors.no_form("linalg.norm", f"(ord={ord!r}) of a matrix")
+    if not vector or isinstance(ord, str):
+        raise errors.no_form(
+            "linalg.norm", f"(ord={ord!r}) of a {'vector' if vector else 'matrix'}"
+        )
     size = np.abs(x)
     if ord in (np.inf, -np.inf):
         return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
-    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+    if ord == 0:
+        return np.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
+    if ord < 0:
+        return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+    powers = np.where(size == 0, 0, np.where(size == 0, 1, size) ** ord)
+    total = np.sum(powers, axis=axis, keepdims=keepdims)
+    return np.where(total == 0, 0, np.where(total == 0, 1, total) ** (1 / ord))
 
 
 @composed(np.diff)
 def diff(a: Array, n: int = 1, axis: int = -1) -> Array:
     """Neighbours subtracted, n times."""
+    if n < 0:
+        raise ValueError(f"diff: order must be non-negative, got n={n}")
     a = np.moveaxis(a, axis, 0)
     for _ in range(n):
         a = a[1:] - a[:-1]
@@ -228,6 +251,8 @@ def array_split(ary: Array, indices_or_sections: Any, axis: int = 0) -> Any:
     """split, where the parts need not be equal."""
     ends = indices_or_sections
     if isinstance(ends, (int, np.integer)):
+        if ends < 1:
+            raise ValueError("array_split: the number of sections must be larger than 0")
         small, rest = divmod(ary.shape[axis], int(ends))
         ends = np.cumsum([small + 1] * rest + [small] * (int(ends) - rest))[:-1]
     return np.split(ary, list(ends), axis=axis)
@@ -249,7 +274,8 @@ def tile(A: Array, reps: Any) -> Array:
 @composed(np.take)
 def take(a: Array, indices: Any, axis: int | None = None) -> Array:
     """Elements by number, along an axis or of all in a row."""
-    indices = indices if isinstance(indices, Tensor) else np.asarray(indices)
+    if not isinstance(indices, Tensor):
+        indices = np.asarray(indices, None if np.size(indices) else int)
     if axis is None:
         return np.reshape(a, -1)[indices]
     return a[(slice(None),) * normalize_axis_index(axis, np.ndim(a)) + (indices,)]
@@ -259,17 +285,22 @@ def take(a: Array, indices: Any, axis: int | None = None) -> Array:
 def repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
     """Each element several times."""
     a = np.reshape(a, -1) if axis is None else a
-    axis = 0 if axis is None else axis
+    axis = 0 if axis is None else normalize_axis_index(axis, np.ndim(a))
     return np.take(a, np.repeat(np.arange(np.shape(a)[axis]), repeats), axis=axis)
 
 
 @composed(np.pad)
-def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Array:
+def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: Any = None) -> Array:
     """A constant around, or copies of the array's own elements (edge, reflect, wrap, symmetric)."""
     widths = np.broadcast_to(np.asarray(pad_width), (np.ndim(array), 2)).tolist()
     if mode == "constant":
         widths = tuple(map(tuple, widths))
-        return pad_constant(array, pad_width=widths, constant_values=constant_values)
+        value = 0 if constant_values is None else constant_values
+        return pad_constant(array, pad_width=widths, constant_values=value)
+    if mode in ("empty", "linear_ramp", "maximum", "mean", "median", "minimum"):
+        raise errors.no_form("pad", f"(mode={mode!r})")
+    if constant_values is not None:
+        raise ValueError(f"pad: mode {mode!r} takes no constant_values")
     for axis, width in enumerate(widths):
         index = np.pad(np.arange(np.shape(array)[axis]), width, mode=mode)  # type: ignore[call-overload]
         array = np.take(array, index, axis=axis)

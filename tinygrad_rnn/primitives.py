@@ -40,7 +40,11 @@ def split_index(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
         else:
             template.append(ARRAY)
             array = part if hasattr(part, "shape") else np.asarray(part)
-            arrays.append(array if array.size else array.astype(int))  # x[[]] is allowed
+            if array.dtype.kind in "OUS":
+                raise IndexError(f"only integers, slices, None, ... and arrays index; got {part!r}")
+            arrays.append(
+                array.astype(int) if isinstance(part, list) and not part else array
+            )  # x[[]] is allowed
     return tuple(template), arrays
 
 

@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
+from . import errors
 from .primitives import astype, detach, getitem, joined_index, unstack
 from .tensor import Tensor, call
 from .vjp import RULES as RULES
@@ -68,8 +69,10 @@ def _holds_tensor(value: Any) -> bool:
 
 def last_axes(ndim: int, axis: Any) -> Any:
     """An axis, or several, as negative numbers; NumPy's own AxisError for a wrong one."""
+    if axis is None:
+        return None
     if isinstance(axis, tuple):
-        return tuple(k - ndim for k in normalize_axis_tuple(axis, ndim))
+        return tuple(normalize_axis_index(k, ndim) - ndim for k in axis)
     return normalize_axis_index(axis, ndim) - ndim
 
 
@@ -77,8 +80,7 @@ def one_axis(default: int | None) -> Any:
     """For functions along one axis; None stays None (all elements in a row)."""
 
     def bind(xs: tuple[Any, ...], static: Static) -> Static:
-        axis = static.get("axis", default)
-        return static | {"axis": None if axis is None else last_axes(np.ndim(xs[0]), axis)}
+        return static | {"axis": last_axes(np.ndim(xs[0]), static.get("axis", default))}
 
     return bind
 
@@ -91,9 +93,10 @@ def new_axis(xs: tuple[Any, ...], static: Static) -> Static:
 
 def reduced_axes(xs: tuple[Any, ...], static: Static) -> Static:
     """For reductions: None means all axes."""
-    axis = static.get("axis")
-    every = tuple(range(-np.ndim(xs[0]), 0))
-    return static | {"axis": every if axis is None else last_axes(np.ndim(xs[0]), axis)}
+    axis, ndim = static.get("axis"), np.ndim(xs[0])
+    if axis is None or (ndim == 0 and axis in (0, -1)):  # NumPy lets a number have one axis here
+        return static | {"axis": tuple(range(-ndim, 0))}
+    return static | {"axis": last_axes(ndim, axis)}
 
 
 def all_axes(xs: tuple[Any, ...], static: Static) -> Static:
@@ -127,6 +130,8 @@ def power_base(g: Array, x0: Array, x1: Array) -> Array:
 
 def power_exponent(g: Array, out: Array, x0: Array) -> Array:
     """out * log(x0), and 0 where x0 is 0: the limit for positive exponents."""
+    if isinstance(x0, (int, float)):
+        return g * (out * (float(np.log(x0)) if x0 else 0.0))
     return g * (out * np.log(np.where(x0 == 0, np.ones_like(x0), x0)))
 
 
@@ -279,7 +284,8 @@ def einsum_part(g: Array, i: int, xs: Any, labels: tuple[str, ...]) -> Array:
         if not any(label in name for name in names):  # summed over alone: every element gets g
             parts.append(np.ones(size, g.dtype))
             names.append(label)
-    return einsum_product(parts, labels=(*names, labels[i]))
+    part = einsum_product(parts, labels=(*names, labels[i]))
+    return np.broadcast_to(part, np.broadcast_shapes(np.shape(part), np.shape(xs[i])))
 
 
 defvjp(einsum_product, each=einsum_part, broadcasts=True)
@@ -395,10 +401,34 @@ defvjp(np.cumprod, cumprod_vjp, bind=one_axis(None))
 
 # ----- shapes ------------------------------------------------------------------------------------
 
-defvjp(np.reshape, lambda g, shapes, order="C", **_: np.reshape(g, shapes[0], order=order))
+
+def c_or_f(xs: tuple[Any, ...], static: Static) -> Static:
+    """For reshape: "A" and "K" read the layout in memory, which the gradient does not share."""
+    order = static.get("order", "C")
+    if order in ("A", "K"):
+        raise errors.unknown_keyword("reshape", "order", order, ['order="C"', 'order="F"'])
+    return static
+
+
+def named_axes(*names: str) -> Any:
+    """For functions that call their axes by other names than axis."""
+    return lambda xs, static: (
+        static | {n: last_axes(np.ndim(xs[0]), static[n]) for n in names if n in static}
+    )
+
+
+defvjp(
+    np.reshape,
+    lambda g, shapes, order="C", **_: np.reshape(g, shapes[0], order=order),
+    bind=c_or_f,
+)
 defvjp(np.expand_dims, lambda g, shapes, axis: np.reshape(g, shapes[0]), bind=new_axis)
 defvjp(np.squeeze, lambda g, shapes, axis=None: np.reshape(g, shapes[0]), bind=one_axis(None))
-defvjp(np.swapaxes, lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2))
+defvjp(
+    np.swapaxes,
+    lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2),
+    bind=named_axes("axis1", "axis2"),
+)
 defvjp(np.broadcast_to, lambda g, shape: g, broadcasts=True)
 defvjp(astype, lambda g, dtype: g)  # the walk gives every gradient its argument's dtype
 
@@ -411,7 +441,7 @@ def transpose_vjp(g: Array, axes: Axes) -> Array:
 
 defvjp(np.transpose, transpose_vjp, bind=all_axes)
 defvjp(np.flip, lambda g, axis=None: np.flip(g, axis), bind=reduced_axes)
-defvjp(np.rot90, lambda g, k=1, axes=(0, 1): np.rot90(g, -k, axes))
+defvjp(np.rot90, lambda g, k=1, axes=(0, 1): np.rot90(g, -k, axes), bind=named_axes("axes"))
 
 
 def roll_vjp(g: Array, shift: Any, axis: Any = None) -> Array:
@@ -419,7 +449,7 @@ def roll_vjp(g: Array, shift: Any, axis: Any = None) -> Array:
     return np.roll(g, tuple(-k for k in shift) if isinstance(shift, tuple) else -shift, axis)
 
 
-defvjp(np.roll, roll_vjp)
+defvjp(np.roll, roll_vjp, bind=named_axes("axis"))
 
 # ----- joining, splitting, indexing --------------------------------------------------------------
 
@@ -481,12 +511,15 @@ def scatter_along(g: Array, indices: Array, shape: tuple[int, ...], axis: int) -
     return total
 
 
-defvjp(
-    np.take_along_axis,
-    lambda g, x1, shapes, axis=-1: scatter_along(g, x1, shape=shapes[0], axis=axis),
-    None,
-    bind=one_axis(-1),
-)
+def take_along_axis_vjp(g: Array, x1: Array, shapes: Any, axis: int | None = -1) -> Array:
+    """Back to where it was taken from; with axis None that is a row of all elements."""
+    if axis is None:
+        flat = scatter_along(g, x1, shape=(math.prod(shapes[0]),), axis=0)
+        return flat.reshape(shapes[0])
+    return scatter_along(g, x1, shape=shapes[0], axis=axis)
+
+
+defvjp(np.take_along_axis, take_along_axis_vjp, None, bind=one_axis(-1))
 defvjp(
     scatter_along,
     lambda g, x1, shape, axis: np.take_along_axis(g, x1, axis=axis),

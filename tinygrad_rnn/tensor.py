@@ -25,6 +25,12 @@ def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]
     return (lambda a, b: apply(ufunc, a, b)), (lambda a, b: apply(ufunc, b, a))
 
 
+def _compared(ufunc: np.ufunc) -> Callable[..., Any]:
+    """== and != also meet None and strings (`None in [x]`): there the answer is Python's own."""
+    other = (type(None), str)
+    return lambda a, b: NotImplemented if isinstance(b, other) else apply(ufunc, a, b)
+
+
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     """A NumPy function as a method."""
     return functools.wraps(function)(lambda *args, **kwargs: call(function, *args, **kwargs))
@@ -116,8 +122,9 @@ class Tensor:
         return self.data.item()
 
     __bool__ = lambda self: bool(self.data)
-    __float__ = lambda self: float(self.item())
-    __int__ = __index__ = lambda self: int(self.item())
+    __float__ = lambda self: float(self.item() if self.size == 1 else self.data)
+    __int__ = lambda self: int(self.item() if self.size == 1 else self.data)
+    __index__ = lambda self: self.data.__index__()
     __len__ = lambda self: len(self._data)
 
     def __repr__(self) -> str:
@@ -220,15 +227,17 @@ class Tensor:
     __or__, __ror__ = _operators(np.bitwise_or)
     __lt__, __gt__ = _operators(np.less)[0], _operators(np.greater)[0]
     __le__, __ge__ = _operators(np.less_equal)[0], _operators(np.greater_equal)[0]
-    __eq__, __ne__ = _operators(np.equal)[0], _operators(np.not_equal)[0]
+    __eq__, __ne__ = _compared(np.equal), _compared(np.not_equal)
 
     __neg__ = lambda self: apply(np.negative, self)
     __abs__ = lambda self: apply(np.absolute, self)
     __invert__ = lambda self: apply(np.invert, self)
+    flatten = lambda self: call(np.ravel, self)
+    tolist = lambda self: self.data.tolist()
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any, **order: Any) -> Any:
         """`x.reshape(2, 3)` or `x.reshape((2, 3))`."""
-        return call(np.reshape, self, shape[0] if len(shape) == 1 else shape)
+        return call(np.reshape, self, shape[0] if len(shape) == 1 else shape, **order)
 
     def transpose(self, *axes: Any) -> Any:
         """`x.transpose()`, `x.transpose(1, 0)` or `x.transpose((1, 0))`."""

@@ -105,7 +105,8 @@ class Rule:
         static = {}
         for name, value in (dict(zip(names, rest, strict=False)) | kwargs).items():
             if name in self.accepts or not self.differentiable:
-                if hasattr(value, "shape") and (self.own or not isinstance(value, np.ndarray)):
+                array = hasattr(value, "shape") and not isinstance(value, np.generic)
+                if array and (self.own or not isinstance(value, np.ndarray)):
                     raise errors.array_as_keyword(self.name, name)
                 static[name] = _hashable(value)
             elif value is not self.defaults.get(name):
@@ -231,6 +232,6 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | 
 
 def _hashable(value: Any) -> Any:
     """Keywords are part of a traced program's key: lists and small arrays become tuples."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.integer, np.bool_)):
         value = value.tolist()
     return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -337,7 +337,7 @@ def test_orthogonal_matrices_of_both_orientations_are_drawn():
     "draw",
     [
         lambda dtype: tg.init.uniform(0, (2,), 1.0, dtype),
-        lambda dtype: tg.init.glorot(0, (2, 3), dtype),
+        lambda dtype: tg.init.glorot(0, (2, 3), dtype=dtype),
         lambda dtype: tg.init.orthogonal(0, 2, 2, dtype),
     ],
 )

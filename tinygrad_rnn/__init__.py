@@ -13,9 +13,9 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 
 from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules
-from .cells import Cell, RNNCell
+from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
-from .functions import log_softmax, relu, sigmoid, softmax, softplus
+from .functions import layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
 from .losses import cross_entropy, mse, rmse
 from .module import Linear, Module, Parameter
 from .optim import SGD, Adagrad, Adam, clip_grad_norm
@@ -34,6 +34,8 @@ __all__ = [
     "Array",
     "BiRNN",
     "Cell",
+    "GRUCell",
+    "LSTMCell",
     "Linear",
     "Module",
     "Parameter",
@@ -50,7 +52,9 @@ __all__ = [
     "hvp",
     "init",
     "jvp",
+    "layer_norm",
     "log_softmax",
+    "logsumexp",
     "mse",
     "no_grad",
     "primitive",

@@ -30,6 +30,16 @@ def as_operand(name: str, operand: Any) -> np.ndarray:
     return array
 
 
+def frozen_copy(array: np.ndarray) -> np.ndarray:
+    """A read-only copy.
+
+    frozen_copy(np.ones(2)).flags.writeable      # False
+    """
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
 def own_results(result: Any, raw: list[Any], users: bool) -> tuple[list[np.ndarray], bool]:
     """What a function returned as frozen arrays, and whether it returned several.
 

@@ -10,6 +10,7 @@ import numpy as np
 from . import init
 from .errors import CellError
 from .functions import activation as activation_named
+from .functions import sigmoid
 from .module import Module, Parameter
 from .vjp import Array
 
@@ -166,7 +167,7 @@ class RNNCell(Cell):
         rng = init.generator(rng)
         self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
         self.activation = activation_named(activation)
-        self.U = Parameter(init.glorot(rng, (inputs, hidden), dtype))
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), dtype=dtype))
         self.V = Parameter(init.orthogonal(rng, hidden, dtype=dtype))
         self.b = Parameter(np.zeros(hidden, dtype)) if bias else None
 
@@ -174,3 +175,92 @@ class RNNCell(Cell):
         """h' = phi(x U + h V + b)."""
         z = x @ self.U + state @ self.V
         return self.activation(z if self.b is None else z + self.b)
+
+
+class LSTMCell(Cell):
+    """Long short-term memory: a memory c that gates write, keep and read.
+
+        cell = tg.LSTMCell(3, 4, rng=0)
+        y, (h, c) = cell(np.ones((2, 3)), cell.initial_state((2,)))      # y is h: (2, 4)
+
+    i, f, o = sigmoid(...), g = tanh(...), each of x U + h V + b;  c' = f c + i g;  h' = o tanh(c')
+
+    inputs, hidden  the widths C of x and H of h and c
+    forget_bias     what b starts with for gate f, visible there: at 1 the memory lasts from the
+                    first update on (Jozefowicz 2015)
+    rng             an int seed or a numpy Generator, required
+    Parameters: U (C, 4H), V (H, 4H), b (4H,), the gates side by side in the order of `.gates`.
+    State: (h, c). Source: Hochreiter and Schmidhuber 1997; Gers 2000.
+    """
+
+    gates = ("i", "f", "g", "o")
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        forget_bias: float = 1.0,
+        rng: Any = None,
+        dtype: Any = np.float64,
+    ) -> None:
+        rng = init.generator(rng)
+        self.inputs, self.hidden, self.state_shape = inputs, hidden, ((hidden,), (hidden,))
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), 4, dtype))
+        self.V = Parameter(init.orthogonal(rng, hidden, 4, dtype))
+        self.b = Parameter(np.repeat(np.array([0, forget_bias, 0, 0], dtype), hidden))
+
+    def step(self, x: Array, state: Any) -> Any:
+        """Output h', state (h', c')."""
+        h, c = state
+        i, f, g, o = np.split(x @ self.U + h @ self.V + self.b, 4, axis=-1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        return h, (h, c)
+
+
+class GRUCell(Cell):
+    """Gated recurrent unit: h' = (1 - z) n + z h, where z keeps and r forgets.
+
+        cell = tg.GRUCell(3, 4, rng=0)
+        y, h = cell(np.ones((2, 3)), cell.initial_state((2,)))      # y is h: (2, 4)
+
+    r, z = sigmoid(x U + h V + b), each with its gate's columns, and the candidate
+    reset_after=True   n = tanh(x U[n] + b[n] + r (h V[n] + b_n)), as in PyTorch and Keras
+    reset_after=False  n = tanh(x U[n] + b[n] + (r h) V[n]), as in the paper's last version
+
+    inputs, hidden  the widths C of x and H of h; rng: an int seed or a numpy Generator, required
+    Parameters: U (C, 3H), V (H, 3H), b (3H,), the gates side by side in the order of `.gates`, and
+    b_n (H,) with reset_after. Source: Cho 2014.
+    """
+
+    gates = ("r", "z", "n")
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        reset_after: bool = True,
+        rng: Any = None,
+        dtype: Any = np.float64,
+    ) -> None:
+        rng = init.generator(rng)
+        self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), 3, dtype))
+        self.V = Parameter(init.orthogonal(rng, hidden, 3, dtype))
+        self.b = Parameter(np.zeros(3 * hidden, dtype))
+        self.reset_after = reset_after
+        self.b_n = Parameter(np.zeros(hidden, dtype)) if reset_after else None
+
+    def step(self, x: Array, state: Array) -> Any:
+        """h' = (1 - z) n + z h."""
+        xr, xz, xn = np.split(x @ self.U + self.b, 3, axis=-1)
+        if self.reset_after:
+            hr, hz, hn = np.split(state @ self.V, 3, axis=-1)
+            r = sigmoid(xr + hr)
+            n = np.tanh(xn + r * (hn + self.b_n))
+        else:
+            hr, hz = np.split(state @ self.V[:, : 2 * self.hidden], 2, axis=-1)
+            r = sigmoid(xr + hr)
+            n = np.tanh(xn + (r * state) @ self.V[:, 2 * self.hidden :])
+        z = sigmoid(xz + hz)
+        return (1 - z) * n + z * state

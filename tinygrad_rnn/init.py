@@ -32,12 +32,17 @@ def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.floa
     return generator(rng).uniform(-limit, limit, shape).astype(dtype)
 
 
-def glorot(rng: Any, shape: tuple[int, int], dtype: Any = np.float64) -> np.ndarray:
+def glorot(rng: Any, shape: tuple[int, int], gates: int = 1, dtype: Any = np.float64) -> np.ndarray:
     """Uniform with variance 2 / (inputs + outputs): signals keep their size (Glorot 2010).
 
-    tg.init.glorot(0, (3, 4)).shape      # (3, 4)
+        tg.init.glorot(0, (3, 4)).shape                # (3, 4)
+        tg.init.glorot(0, (3, 4), gates=3).shape       # (3, 12)
+
+    Several gates stand side by side, each drawn as a matrix of this shape.
     """
-    return uniform(rng, shape, float(np.sqrt(6 / max(1, sum(shape)))), dtype)
+    inputs, outputs = shape
+    limit = float(np.sqrt(6 / max(1, inputs + outputs)))
+    return uniform(rng, (inputs, gates * outputs), limit, dtype)
 
 
 def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> np.ndarray:

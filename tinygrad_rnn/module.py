@@ -134,7 +134,7 @@ class Linear(Module):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        self.W = Parameter(init.glorot(rng, (inputs, outputs), dtype))
+        self.W = Parameter(init.glorot(rng, (inputs, outputs), dtype=dtype))
         self.b = Parameter(np.zeros(outputs, dtype)) if bias else None
         self.activation = activation_named(activation)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import errors
-from .arrays import as_operand, is_float, own_results
+from .arrays import as_operand, frozen_copy, is_float, own_results
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import each_step, record
@@ -285,7 +285,7 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
     if record.tracking and any(keys):
         for i in raw:  # a frozen view would still change with the array that it views
             if i in rule.keeps or XS in rule.keeps:
-                arrays[i] = arrays[i].copy()
+                arrays[i] = frozen_copy(arrays[i])
         node = record_node(rule, static, keys, arrays, outs, several)
     if not several and record.watch is None:
         return wrap(outs[0], node)

@@ -292,6 +292,68 @@ def test_states_may_nest_and_outputs_may_have_another_width():
     assert layer(x[:0]).outputs.shape == (0, x.shape[1], 1)
 
 
+# ----- truncation and resets ---------------------------------------------------------------------
+
+
+@given(seeds, st.integers(1, 4))
+def test_truncated_bptt_is_the_gradient_with_the_boundary_states_held(seed, k):
+    """Chunks of k steps, each started from the (constant) state that the one before ended in."""
+    x, lengths, rng = batch(seed, steps=5)
+    for layer in layers(seed)[:2]:
+        whole = layer(x, lengths=lengths)
+        v = rng.normal(size=whole.outputs.shape)
+        cut = layer(x, lengths=lengths, truncate=k)
+        np.testing.assert_array_equal(cut.outputs.data, whole.outputs.data)
+        found = grads_of(layer, (cut.outputs * v).sum())
+        order = range(5)[::-1] if layer.reverse else range(5)
+        chunks = [sorted(order[i : i + k]) for i in range(0, 5, k)]
+        state, total = np.zeros((x.shape[1], H)), 0.0
+        valid = np.arange(5)[:, None] < lengths
+        for steps in chunks:
+            out = layer(x[steps], state, mask=valid[steps])
+            total = total + (out.outputs * v[steps]).sum()
+            state = out.state.data
+        for a, b in zip(found, grads_of(layer, total), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-13)
+
+
+def test_a_truncated_gradient_is_checkable_and_does_not_reach_the_initial_state():
+    x, _, rng = batch(7, steps=5)
+    rnn, h = layers(7)[0], rng.normal(size=(x.shape[1], H))
+    state = tg.Tensor(h, requires_grad=True)
+    rnn(x, state, truncate=2).outputs[3:].sum().backward()
+    assert state.grad is None or not state.grad.any()
+    rnn(x, state, truncate=5).outputs[3:].sum().backward()
+    assert state.grad.any()
+
+
+@given(seeds)
+def test_a_reset_row_starts_anew(seed):
+    x, _, rng = batch(seed, steps=5)
+    h = rng.normal(size=(x.shape[1], H))
+    reset = rng.random(x.shape[:2]) < 0.4
+    for layer in layers(seed)[:2]:
+        out = layer(x, h, reset=reset)
+        order = range(5)[::-1] if layer.reverse else range(5)
+        for n in range(x.shape[1]):
+            state = h[n]
+            for t in order:
+                state = np.zeros(H) if reset[t, n] else state
+                state = layer.cell(x[t, n], state)[1].data
+                np.testing.assert_allclose(out.outputs.data[t, n], state, atol=1e-14)
+    birnn = layers(seed)[2]
+    assert birnn(x, (h, h), reset=reset).outputs.shape == (5, x.shape[1], 2 * H)
+
+
+def test_scan_has_its_place_and_says_that_it_is_not_there():
+    rnn = tg.RNN(cells(0)[0], scan=False)
+    rnn.scan = False
+    for ask in (lambda: setattr(rnn, "scan", True), lambda: tg.BiRNN(*cells(0), scan=True)):
+        with pytest.raises(errors.NotBuiltError, match="scan=False"):
+            ask()
+    assert rnn.scan is False
+
+
 # ----- places ------------------------------------------------------------------------------------
 
 
@@ -319,7 +381,9 @@ X = np.ones((5, 2, C))
         (lambda r: r(X, lengths=[1, -1]), r"lengths\[1\]=-1"),
         (lambda r: r(X, lengths=[1.0, 2.0]), "integers.*float64"),
         (lambda r: r(X, lengths=[1]), r"of shape \(2,\)"),
-        (lambda r: r(X, mask=np.ones((5, 2))), "booleans"),
+        (lambda r: r(X, mask=np.ones((5, 2))), "mask must be booleans"),
+        (lambda r: r(X, reset=np.ones((5, 3), bool)), "reset must be booleans"),
+        (lambda r: r(X, truncate=0), "truncate=0: expected a number of steps"),
         (lambda r: tg.BiRNN(r.cell, r.cell, merge="add"), "concat, sum, mean, mul"),
         (lambda r: tg.RNNCell(2, 3, "than", rng=0), "tanh, relu"),
     ],

@@ -184,7 +184,7 @@ def future(seed: int, steps: int) -> dict[str, float]:
     for name in ("RNN", "BiRNN"):
         rng = np.random.default_rng(seed)
         cells = [RNNCell(2, 16, rng=rng) for _ in range(2)]
-        layer: Any = BiRNN(*cells) if name == "BiRNN" else RNN(cells[0])
+        layer: Any = BiRNN(cells[0], cells[1]) if name == "BiRNN" else RNN(cells[0])
         readout = Linear(32 if name == "BiRNN" else 16, 2, rng=rng)
         parameters = layer.parameters() + readout.parameters()
         optimizer = Adam(parameters, lr=0.01)

@@ -72,6 +72,10 @@ class RngError(TinygradError, TypeError):
     """Something is drawn at random, and no seed or generator was given."""
 
 
+class NotBuiltError(TinygradError, NotImplementedError):
+    """An option that the interface has a place for, and that is not there yet."""
+
+
 # ----- making a Tensor ---------------------------------------------------------------------------
 
 

@@ -166,7 +166,7 @@ def _values(a: Any) -> np.ndarray:
 
 
 def valid_steps(
-    shape: tuple[int, ...], lengths: Array = None, mask: Array = None
+    shape: tuple[int, ...], lengths: Array = None, mask: Array = None, name: str = "mask"
 ) -> np.ndarray | None:
     """Which entries of (T, N) or (T,) are data and which are padding; None: all are data.
 
@@ -191,7 +191,7 @@ def valid_steps(
         mask = _values(mask)
         if mask.shape != shape or mask.dtype != bool:
             raise ShapeError(
-                f"mask must be booleans of shape {shape}, one for each step; got {mask.dtype} "
+                f"{name} must be booleans of shape {shape}, one for each step; got {mask.dtype} "
                 f"of shape {mask.shape}"
             )
         valid = mask if valid is None else valid & mask

@@ -20,7 +20,7 @@ import numpy as np
 
 from .cells import Cell, leaves, map_tree
 from .differentiate import no_grad
-from .errors import CellError, ShapeError
+from .errors import CellError, NotBuiltError, ShapeError
 from .functions import valid_steps
 from .module import Module, find
 from .record import Place, record, recording
@@ -44,17 +44,29 @@ class RNN(Module):
         out = rnn(np.ones((5, 2, 3)), lengths=[5, 2])
         out.outputs.shape, out.last.shape         # (5, 2, 4), (2, 4)
 
-    cell      any Cell; reverse=True runs from the last step to the first, outputs stay aligned
+    cell     any Cell
+    scan     True is for a traced, faster loop; it is not there yet and raises NotBuiltError
+    reverse  True runs from the last step to the first; outputs stay aligned with x
     The layer holds no hidden state: state goes in and comes out.
     """
 
-    def __init__(self, cell: Cell, reverse: bool = False) -> None:
+    def __init__(self, cell: Cell, scan: bool = False, reverse: bool = False) -> None:
         if not isinstance(cell, Cell):
             raise CellError(
                 f"{type(self).__name__} takes a cell, an instance of a subclass of tg.Cell such as "
                 f"tg.RNNCell(3, 4, rng=0); got {cell!r}"
             )
-        self.cell, self.reverse = cell, reverse
+        self.cell, self.scan, self.reverse = cell, scan, reverse
+
+    @property
+    def scan(self) -> bool:
+        """Whether the loop is traced; only False works yet."""
+        return False
+
+    @scan.setter
+    def scan(self, value: bool) -> None:
+        if value:
+            raise NotBuiltError("scan=True, the traced loop, is not there yet: use scan=False")
 
     @property
     def name(self) -> str:
@@ -71,6 +83,8 @@ class RNN(Module):
         state: Any = None,
         lengths: Array = None,
         mask: Array = None,
+        truncate: int | None = None,
+        reset: Array = None,
         return_states: bool = False,
     ) -> RNNOutput:
         """Run over a sequence or a batch of them.
@@ -79,6 +93,9 @@ class RNN(Module):
         state          as the cell's, (N, H) for each array; None: `initial_state`
         lengths        (N,) integers in 0..T, where the rest of a row is padding
         mask           (T, N) booleans, any pattern; with lengths, both must hold
+        truncate       cut the graph after every k steps: gradients go back no further (truncated
+                       BPTT), as if the state there were a constant; values do not change
+        reset          (T, N) booleans: before such a step the row's state is `initial_state` again
         return_states  also keep the state after every step
 
         Raises ShapeError (x, lengths, mask, the state's batch), CellError (what step returned).
@@ -97,6 +114,9 @@ class RNN(Module):
             )
         steps, batch = x.shape[0], x.shape[1:-1]
         valid = valid_steps(x.shape[:-1], lengths, mask)
+        resets = valid_steps(x.shape[:-1], mask=reset, name="reset")
+        if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
+            raise ShapeError(f"truncate={truncate!r}: expected a number of steps, 1 or more")
         parameters = self.parameters()
         dtype = self._dtype(x)
         start = self.initial_state(batch, dtype)
@@ -119,8 +139,12 @@ class RNN(Module):
         direction = "reverse" if self.reverse else "forward"
         x_steps = list(x)
         with recording(place=record.place):
-            for t in reversed(range(steps)) if self.reverse else range(steps):
+            for done, t in enumerate(reversed(range(steps)) if self.reverse else range(steps)):
                 record.place = Place(path, direction, t)
+                if truncate and done and done % truncate == 0:
+                    state = map_tree(_detached, state)
+                if resets is not None and resets[t].any():
+                    state = map_tree(partial(_choose, resets[t]), start, state)
                 output, new = self.cell(x_steps[t], state)
                 self._check_step(output, new, state, batch, t)
                 if valid is not None and not valid[t].all():
@@ -220,13 +244,15 @@ class BiRNN(Module):
     something else: its backward half has seen one step.) Source: tutorial 1, section 2.4.3.
     """
 
-    def __init__(self, forward_cell: Cell, backward_cell: Cell, merge: Any = "concat") -> None:
+    def __init__(
+        self, forward_cell: Cell, backward_cell: Cell, merge: Any = "concat", scan: bool = False
+    ) -> None:
         if not (merge is None or callable(merge) or merge in MERGES):
             raise ShapeError(
                 f"merge={merge!r}: expected {', '.join(MERGES)}, None or a callable of two outputs"
             )
-        self.forward_rnn = RNN(forward_cell)
-        self.backward_rnn = RNN(backward_cell, reverse=True)
+        self.forward_rnn = RNN(forward_cell, scan)
+        self.backward_rnn = RNN(backward_cell, scan, reverse=True)
         self.merge = merge
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
@@ -241,13 +267,15 @@ class BiRNN(Module):
         state: Any = None,
         lengths: Array = None,
         mask: Array = None,
+        truncate: int | None = None,
+        reset: Array = None,
         return_states: bool = False,
     ) -> RNNOutput:
         """Both directions, merged. Arguments as for RNN; state is a pair, states too."""
         if state is not None and not (isinstance(state, tuple) and len(state) == 2):
             raise CellError("BiRNN: the state is a pair, (forward state, backward state)")
         forward, backward = (
-            rnn(x, s, lengths, mask, return_states)
+            rnn(x, s, lengths, mask, truncate, reset, return_states)
             for rnn, s in zip(
                 (self.forward_rnn, self.backward_rnn), state or (None, None), strict=True
             )
@@ -259,6 +287,10 @@ class BiRNN(Module):
             (forward.state, backward.state),
             (forward.states, backward.states) if return_states else None,
         )
+
+
+def _detached(a: Array) -> Any:
+    return a.detach() if isinstance(a, Tensor) else a
 
 
 def _tensor(a: Array) -> Tensor:

@@ -176,3 +176,59 @@ def test_vjp_of_shows_what_is_registered():
     assert tg.vjp_of(np.vstack).__doc__ == "Rows on top of each other."
     with pytest.raises(errors.MissingRuleError, match="nextafter"):
         tg.vjp_of(np.nextafter)
+
+
+# ----- nesting, and what cannot work -------------------------------------------------------------
+
+
+def test_derivatives_inside_derivatives_are_not_confused():
+    def outer(a):
+        return a * tg.jvp(lambda b: a + b, [a], [1.0])[1]
+
+    assert tg.jvp(outer, [2.0], [1.0])[1].item() == 1.0
+    x = tg.Tensor(3.0, requires_grad=True)
+    h = x**2
+    product = lambda a, b: a * b
+    assert tg.jvp(product, [x, x], [1.0, 0.0])[1].item() == 3.0
+    assert tg.jvp(product, [x, h], [1.0, 0.0])[1].item() == 9.0
+    assert [v.item() for v in tg.hvp(product, [x, x], [1.0, 0.0])] == [0.0, 1.0]
+    (through,) = tg.grad(tg.jvp(np.square, [h], [1.0])[1], [x])  # d(2 x^2)/dx
+    assert through.item() == 12.0
+
+
+def test_jvp_and_hvp_inside_no_grad():
+    with tg.no_grad():
+        assert tg.jvp(np.square, [3.0], [1.0])[1].item() == 6.0
+        assert tg.hvp(lambda a: a**3, [2.0], [1.0])[0].item() == 12.0
+
+
+def test_vectors_of_other_shapes_and_results_that_are_no_tensor_are_refused():
+    with pytest.raises(errors.ShapeError):
+        tg.hvp(lambda a: (a**3).sum(), [np.ones(3)], [np.ones((3, 1))])
+    for result in (lambda a: (a, a), lambda a: 2.0):
+        with pytest.raises(errors.NoGradientError, match="must return one Tensor"):
+            tg.jvp(result, [1.0], [1.0])
+
+
+def test_a_checkpoint_that_cannot_be_repeated_raises():
+    def makes_a_leaf(a):
+        return (a * tg.Tensor(np.ones(2), requires_grad=True)).sum()
+
+    x = tg.Tensor(np.ones(2), requires_grad=True)
+    with pytest.raises(errors.NoGradientError, match="Make it outside f"):
+        tg.checkpoint(makes_a_leaf)(x)
+    p = tg.Parameter(np.array(2.0))
+    y = tg.checkpoint(lambda: p * p * p)()
+    p.data = np.array(10.0)
+    with pytest.raises(errors.NoGradientError, match="another result"):
+        y.backward()
+
+
+def test_a_freed_node_that_no_goal_lies_behind_does_no_harm():
+    x = tg.Tensor(1.0, requires_grad=True)
+    h = x * 2.0
+    h.backward()
+    late = tg.Tensor(3.0, requires_grad=True)
+    assert tg.grad(h * late, [late])[0].item() == 2.0
+    with pytest.raises(errors.GraphFreedError):
+        tg.grad(h * late, [x, late])

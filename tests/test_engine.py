@@ -710,3 +710,44 @@ def test_norms_at_zero_have_gradient_zero():
 def test_einsum_with_an_axis_of_size_1_in_one_operand():
     a, b = np.arange(6.0).reshape(2, 3), np.arange(3.0).reshape(1, 3)
     testing.check_grads(lambda a, b: np.einsum("ij,ij->", a, b), a, b)
+
+
+def test_a_primitives_own_defaults_reach_its_vjp(rule_of):
+    power = tg.primitive(lambda x, k=3.0: x**k)
+    for vjp in (lambda g, x0, k=2.0: g * k * x0 ** (k - 1), lambda g, x0, k: g * k * x0 ** (k - 1)):
+        rule_of(power, vjp)
+        x = leaf(2.0)
+        power(x).backward()
+        assert x.grad.tolist() == [12.0]
+    scaled = tg.primitive(lambda a, b=2.0, *, k=1.0: a * b * k)
+    rule_of(scaled, lambda g, x1, k: g * x1 * k, lambda g, x0, k: g * x0 * k)
+    assert tg.grad(scaled(x), [x])[0].item() == 2.0
+    with pytest.raises(TypeError, match="missing argument 'a'"):
+        scaled(b=x)
+
+
+def test_arguments_given_twice_or_unknown_are_refused():
+    x = tg.Tensor(np.ones((2, 2)), requires_grad=True)
+    for call in (
+        lambda: x.sum(0, axis=1),
+        lambda: tg.softmax(x, 0, axis=1),
+        lambda: x.sum(foo=None),
+        lambda: tg.softmax(x, axs=None),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    for use in (lambda: leaf(1.0, 2.0) * masked, lambda: tg.Tensor(masked)):
+        with pytest.raises(errors.ConversionError, match="filled"):
+            use()
+
+
+@pytest.mark.parametrize("returned", [None, 1.0, ()])
+def test_a_joint_rule_must_return_all_gradients(rule_of, returned):
+    product = tg.primitive(lambda x, y: x * y)
+    rule_of(product, joint=lambda g: returned)
+    with pytest.raises(errors.RuleError, match="one gradient for each argument"):
+        product(leaf(2.0), leaf(3.0)).backward()

@@ -298,3 +298,12 @@ def test_huge_gradients_are_clipped_not_erased():
     p.grad = np.array([3e200, 4e200])
     assert tg.clip_grad_norm([p], 1.0) == pytest.approx(5e200)
     np.testing.assert_allclose(p.grad, [0.6, 0.8])
+
+
+def test_clipping_counts_a_shared_parameter_once_and_refuses_odd_norms():
+    p = tg.Parameter(np.ones(2))
+    p.grad = np.array([3.0, 4.0])
+    assert tg.clip_grad_norm([p, p], 10.0) == pytest.approx(5.0)
+    for odd in (-1.0, float("nan")):
+        with pytest.raises(ShapeError, match="max_norm"):
+            tg.clip_grad_norm([p], odd)

@@ -232,3 +232,21 @@ def test_gradients_at_zero_are_zero(call):
         if dx.requires_grad:
             (ddx,) = tg.grad((dx * np.arange(1, 5)).sum(), [x], allow_unused=True)
             assert ddx is None or np.isfinite(ddx.data).all()
+
+
+def test_integer_constants_do_not_wrap():
+    c = tg.Tensor([2.0, 0.0, 3.0], requires_grad=True)
+    for big in (np.array([200] * 3, "u1"), np.array([2**40] * 3)):
+        (g,) = tg.grad(np.arctan2(c, big).sum(), [c])
+        expected = float(big[0]) / (float(big[0]) ** 2 + c.data**2)
+        np.testing.assert_allclose(g.data, expected)
+    base = tg.Tensor([100.0, 2000.0], requires_grad=True)
+    for zero in (np.array([0, 0], "u1"), np.uint8(0), tg.Tensor(np.array([0, 0], "u8"))):
+        assert not tg.grad((base**zero).sum(), [base])[0].data.any()
+
+
+def test_a_variance_without_freedom_is_nan_on_the_way_back_too():
+    x = tg.Tensor(np.ones((2, 1)), requires_grad=True)
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning):
+        y = np.var(x[0], ddof=1)
+    assert np.isnan(tg.grad(y, [x])[0].data[0])

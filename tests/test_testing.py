@@ -231,3 +231,19 @@ def test_a_function_of_chance_is_named():
 def test_integer_input_and_parameters_in_plain_mode():
     rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
     testing.check_grads(rnn, np.ones((4, 2, 3), int))
+
+
+@pytest.mark.parametrize("exponent", range(-8, 9))
+def test_right_gradients_are_not_blamed_at_any_scale(exponent):
+    scale = 10.0**exponent
+    x = np.array([0.3, -1.1])
+    for f in (np.tanh, lambda t: t / (1 + t * t)):
+        assert testing.grad_report(lambda x, f=f: scale * f(x), x).verdict == "PASS"
+        report = testing.grad_report(lambda x, f=f: f(x / scale), x * scale)
+        assert report.verdict == "PASS" if exponent <= 0 else report.verdict != "FAIL"
+
+
+def test_a_wrong_gradient_beside_a_huge_one_does_not_pass(rule_of):
+    f = tg.primitive(lambda a, b: a * 1e12 + b)
+    rule_of(f, lambda g: g * 1e12, lambda g: 0 * g)
+    assert testing.grad_report(f, np.ones(2), np.ones(2)).verdict != "PASS"

@@ -19,12 +19,22 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f"
 
 
+def unmasked(array: Any) -> Any:
+    """What was given, if it is no masked array, whose mask would be lost.
+
+    unmasked([1, 2])      # [1, 2]
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise errors.masked_array()
+    return array
+
+
 def as_operand(name: str, operand: Any) -> np.ndarray:
     """An operand of `name` that is neither Tensor nor number, as an array.
 
     as_operand("add", [1, 2])      # array([1, 2])
     """
-    array: np.ndarray = np.asarray(operand)
+    array: np.ndarray = np.asarray(unmasked(operand))
     if array.dtype.kind in "OUS":
         raise errors.not_an_operand(name, type(operand).__name__)
     return array

@@ -11,7 +11,7 @@ import numpy as np
 from . import errors
 from .graph import Key, Leaf, Node, pull, run_vjp, zeros
 from .record import record, recording
-from .tensor import Tensor, seed, wrap
+from .tensor import Tensor, apply, seed, wrap
 from .vjp import OUT, SHAPES, defvjp, rule_of
 
 
@@ -90,22 +90,18 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         tg.jvp(np.square, [3.0], [1.0])       # (9, 6), as Tensors
 
     primals, tangents  one array each for every argument of f, of the same shapes. f returns one
-    Tensor. The way back is linear in its cotangent: differentiating it once more gives the way
-    forward, so no rule of its own is needed. Raises ShapeError.
+    Tensor. The way back, v times J, is linear in v, and the derivative of (v J) t with respect to v
+    is J t: so no rule of its own is needed. Raises ShapeError, NoGradientError.
     """
-    inputs = [_leaf(x) for x in primals]
-    value = f(*inputs)
-    cotangent = Tensor(np.zeros(value.shape, value.dtype), requires_grad=True)
-    pulled = grad(value, inputs, cotangent, create_graph=True, allow_unused=True)
-    along: Any = 0.0
-    for x, g, t in zip(inputs, pulled, tangents, strict=True):
-        if np.shape(t) != x.shape:
-            raise errors.wrong_cotangent(np.shape(t), x.shape)
-        along = along if g is None else along + (g * t).sum()
-    if not isinstance(along, Tensor):
-        return value, Tensor(np.zeros(value.shape, value.dtype))
-    (tangent,) = grad(along, [cotangent], create_graph=True)
-    return value, tangent
+    with recording(tracking=True):
+        inputs = _fresh(primals, tangents)
+        value = _one_tensor(f(*inputs))
+        cotangent = Tensor(np.zeros(value.shape, value.dtype), requires_grad=True)
+        pulled = grad(value, inputs, cotangent, create_graph=True, allow_unused=True)
+        along = _inner(pulled, tangents)
+        if along is None:
+            return value, Tensor(np.zeros(value.shape, value.dtype))
+        return value, grad(along, [cotangent], create_graph=True)[0]
 
 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Any, ...]:
@@ -115,23 +111,47 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -
 
     f returns one number. No matrix of second derivatives is made.
     """
-    inputs = [_leaf(x) for x in primals]
-    first = grad(f(*inputs), inputs, create_graph=True, allow_unused=True)
-    pairs = zip(first, vectors, strict=True)
-    along: Any = sum(((g * v).sum() for g, v in pairs if g is not None), 0.0)
-    found: Any = [None] * len(inputs)
-    if isinstance(along, Tensor) and along.requires_grad:
-        found = grad(along, inputs, create_graph=True, allow_unused=True)
+    with recording(tracking=True):
+        inputs = _fresh(primals, vectors)
+        first = grad(_one_tensor(f(*inputs)), inputs, create_graph=True, allow_unused=True)
+        along = _inner(first, vectors)
+        found: Any = [None] * len(inputs)
+        if along is not None and along.requires_grad:
+            found = grad(along, inputs, create_graph=True, allow_unused=True)
     none = (Tensor(np.zeros(x.shape, x.dtype)) for x in inputs)
     return tuple(zero if g is None else g for g, zero in zip(found, none, strict=True))
 
 
-def _leaf(x: Any) -> Tensor:
-    """A Tensor that needs a gradient, for derivatives with respect to it."""
-    if isinstance(x, Tensor) and x.requires_grad:
-        return x
-    array = x.data if isinstance(x, Tensor) else np.asarray(x)
-    return Tensor(array, requires_grad=True, dtype=None if array.dtype.kind == "f" else float)
+def _fresh(primals: Sequence[Any], vectors: Sequence[Any]) -> list[Tensor]:
+    """Tensors to differentiate with respect to, each a node of its own.
+
+    A Tensor that has a graph already gets a new node behind it: derivatives inside are then its own
+    (the same Tensor may be given twice), and outer derivatives still flow through.
+    """
+    if [np.shape(v) for v in vectors] != [np.shape(x) for x in primals]:
+        raise errors.wrong_cotangent([*map(np.shape, vectors)], [*map(np.shape, primals)])
+    inputs = []
+    for x in primals:
+        if isinstance(x, Tensor) and x.requires_grad:
+            inputs.append(apply(np.positive, x))
+        else:
+            array = x.data if isinstance(x, Tensor) else np.asarray(x)
+            dtype = None if array.dtype.kind == "f" else np.float64
+            inputs.append(Tensor(array, requires_grad=True, dtype=dtype))
+    return inputs
+
+
+def _one_tensor(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise errors.one_tensor_wanted(value)
+    return value
+
+
+def _inner(gradients: Sequence[Any], vectors: Sequence[Any]) -> Any:
+    """The sum of all products; None where no gradient is there."""
+    pairs = zip(gradients, vectors, strict=True)
+    parts = [(g * v).sum() for g, v in pairs if g is not None]
+    return sum(parts[1:], parts[0]) if parts else None
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,13 +167,16 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def run(*args: Any, **kwargs: Any) -> Any:
-        start = Leaf(np.zeros(0)).id  # what is older than this, or a leaf, is not f's own
+        start = Leaf(np.zeros(0)).id  # node numbers are a clock, and this reads it
         result = f(*args, **kwargs)
         live = _with_history(result)
         if not live or record.tracing:
             return result
         keys = tuple(_boundary([out._key for out in live if out._key], start))
-        static = {"again": lambda: f(*args, **kwargs), "keys": keys}
+        if any(node.id > start for node, _ in keys):
+            raise errors.leaf_inside_checkpoint()
+        first = [out._data for out in live]
+        static = {"again": lambda: f(*args, **kwargs), "keys": keys, "first": first}
         edges = [(i, key, ()) for i, key in enumerate(keys)]
         node = Node(rule_of(rerun), static, edges, [out._data for out in live], several=True)
         made = {id(out): wrap(out._data, node, slot) for slot, out in enumerate(live)}
@@ -187,15 +210,20 @@ def _boundary(keys: list[Key], start: int) -> list[Key]:
     return list(found)
 
 
-def rerun(again: Any = None, keys: Any = None) -> Any:
+def rerun(again: Any = None, keys: Any = None, first: Any = None) -> Any:
     """What a checkpoint's node is called; its VJP runs the function again."""
     raise NotImplementedError
 
 
-def _rerun_vjp(g: tuple[Any, ...], again: Any, keys: tuple[Key, ...]) -> tuple[Any, ...]:
+def _rerun_vjp(
+    g: tuple[Any, ...], again: Any, keys: tuple[Key, ...], first: list[np.ndarray]
+) -> tuple[Any, ...]:
     lift = any(isinstance(part, Tensor) for part in g)
     with recording(tracking=True):
         live = _with_history(again())
+    pairs = zip([out._data for out in live], first, strict=True)
+    if not all(np.array_equal(now, before, equal_nan=True) for now, before in pairs):
+        raise errors.rerun_differs()
     seeds: dict[Key, Any] = {}
     for out, part in zip(live, g, strict=True):
         assert out._key is not None

@@ -232,6 +232,7 @@ def unknown_parameter(name: str, parameter: str, known: Any) -> RuleError:
 
 def wrong_gradient_shape(node: Any, i: int, returned: Any, expected: Any) -> RuleError:
     """A VJP returned something that its argument does not fit."""
+    returned = "None (was `return` forgotten?)" if returned is None else returned
     return RuleError(
         f"the VJP of {node.rule.name} for argument {i} returned {returned}, expected shape "
         f"{expected}; the call was {node}"
@@ -289,6 +290,47 @@ def input_is_no_tensor(k: int, x: Any) -> NoGradientError:
     return NoGradientError(
         f"input {k} is a {type(x).__name__}: gradients are taken with respect to Tensors that y "
         "was computed from. Make it one first: x = tg.Tensor(array, requires_grad=True)"
+    )
+
+
+def one_tensor_wanted(value: Any) -> NoGradientError:
+    """jvp or hvp of a function that returns something else."""
+    return NoGradientError(
+        f"f must return one Tensor, computed from its arguments; it returned a "
+        f"{type(value).__name__}. For several results, differentiate one at a time"
+    )
+
+
+def leaf_inside_checkpoint() -> NoGradientError:
+    """A checkpointed function made a leaf."""
+    return NoGradientError(
+        "checkpoint(f): f makes a Tensor with requires_grad=True, another one each time it runs, "
+        "so no gradient can arrive there. Make it outside f"
+    )
+
+
+def rerun_differs() -> NoGradientError:
+    """A checkpointed function gave another result on the way back."""
+    return NoGradientError(
+        "checkpoint(f): run again on the way back, f gave another result than before. Has a "
+        "Parameter's .data changed in between, or is something in f random?"
+    )
+
+
+def wrong_joint(node: Any, returned: Any) -> RuleError:
+    """A joint rule returned something else than a tuple of all gradients."""
+    got = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
+    return RuleError(
+        f"the joint VJP of {node.rule.name} must return a tuple with one gradient for each "
+        f"argument; it returned {got}; the call was {node}"
+    )
+
+
+def masked_array() -> ConversionError:
+    """numpy.ma."""
+    return ConversionError(
+        "a masked array's mask would be lost: give array.filled(value), and choose by "
+        "np.where(mask, a, b)"
     )
 
 

@@ -85,10 +85,8 @@ def record_node(
     """A node for this call, or None where no argument that needs a gradient has a VJP."""
     edges: Edges = []
     for i, key in enumerate(keys):
-        if key is not None:
-            kept = rule.kept(i, arrays, outs, several)
-            if kept is not None:
-                edges.append((i, key, kept))
+        if key is not None and (kept := rule.kept(i, arrays, outs, several)) is not None:
+            edges.append((i, key, kept))
     return Node(rule, static, edges, outs, several) if edges else None
 
 
@@ -105,7 +103,8 @@ def pull(
     """Pull gradients back from the seeds to the wanted outputs (None: to all leaves).
 
     Everything is an ndarray, unless `run` calls the rules on Tensors, in `run_vjp`'s place. With
-    `cut` nothing behind a wanted output is walked.
+    `cut` what is wanted counts as the graph's beginning: a checkpoint's second run must not walk on
+    into the graph around it.
     """
     order = _path(seeds, wanted, cut)
     leads = set(order)
@@ -136,8 +135,10 @@ def _pull_node(
         if rule.into and run is None:  # x[t] in a loop: no array of x's size for each t
             rule.into(sums.buffer(key), g, *kept, **node.static)
             continue
-        if rule.joint:
+        if rule.joint:  # gives all arguments' gradients: called once for the node
             together = together or (run or run_vjp)(node, i, g, kept)
+            if not isinstance(together, tuple) or len(together) <= edges[-1][0]:
+                raise errors.wrong_joint(node, together)
             part = together[i]
         elif node.static or rule.each or run:
             part = (run or run_vjp)(node, i, g, kept)
@@ -161,11 +162,11 @@ class _Sums:
     def add(self, key: Key, part: Array) -> None:
         total = self.totals.get(key)
         if total is None:
-            self.totals[key] = part  # by reference: others may hold the same array
+            self.totals[key] = part  # as it is: others may hold the same array
         elif key in self.owned:
             np.add(total, part, out=total)
         else:
-            self.totals[key] = total + part
+            self.totals[key] = total + part  # a new array, which only we hold
             if self.in_place and part.ndim:
                 self.owned.add(key)
 
@@ -190,7 +191,8 @@ class _Sums:
             if g is not None:
                 if self.in_place:
                     g.setflags(write=False)
-                if node.rule is None if wanted is None else (node, slot) in wanted:
+                asked_for = node.rule is None if wanted is None else (node, slot) in wanted
+                if asked_for:
                     found[node, slot] = g
             gs.append(g)
         if not node.several:
@@ -221,8 +223,8 @@ def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[N
         if cut and node in leads:
             continue
         if node.edges is None:
-            # A freed node may be the goal itself, but nothing behind it can be reached any more.
-            if node not in leads or any(goal.id < node.id for goal in leads):
+            # Nothing behind a freed node can be reached: does it matter, is a goal older than it?
+            if wanted is None or any(goal.id < node.id for goal in leads):
                 raise errors.graph_freed(node)
             continue
         for _, (parent, _), _ in node.edges:
@@ -250,14 +252,12 @@ def run_vjp(node: Node, i: int, g: Any, kept: Any) -> Any:
 
 def _fitted(g: Any, node: Node, i: int, shape: tuple[int, ...], dtype: Any) -> Any:
     """A VJP's result in the shape and dtype of its argument, or a RuleError."""
-    if g is None:
-        raise errors.wrong_gradient_shape(node, i, "None (was `return` forgotten?)", shape)
-    g = g if hasattr(g, "dtype") else np.asarray(g)
-    returned = g.shape
-    if node.rule and node.rule.broadcasts and returned != shape:
+    g = g if g is None or hasattr(g, "dtype") else np.asarray(g)
+    returned = None if g is None else g.shape
+    if node.rule and node.rule.broadcasts and returned not in (shape, None):
         with suppress(ValueError):
             g = unbroadcast(g, shape)
-    if g.shape != shape:
+    if g is None or g.shape != shape:
         raise errors.wrong_gradient_shape(node, i, returned, shape)
     return g if g.dtype == dtype else g.astype(dtype)
 

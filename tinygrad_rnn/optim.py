@@ -22,7 +22,7 @@ class Optimizer:
             raise ShapeError("expected a list or dict of Parameters: pass module.parameters()")
         self.parameters = list({id(p): p for p in values}.values())  # a shared one steps once
         self.lr = lr
-        if lr < 0:
+        if not lr >= 0:
             raise ShapeError(f"lr={lr}: a learning rate is not negative")
 
     def step(self) -> None:
@@ -117,7 +117,10 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
     The direction stays (Pascanu 2013). parameters: a list or dict. Raises NonFiniteError that names
     the Parameter where a gradient is not finite, and changes nothing then.
     """
+    if not max_norm >= 0:
+        raise ShapeError(f"max_norm={max_norm}: expected a number that is not negative")
     named = dict(parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters))
+    named = dict({id(p): (name, p) for name, p in named.items()}.values())  # each once
     grads = {name: p.grad for name, p in named.items() if p.grad is not None}
     for name, g in grads.items():
         if not np.isfinite(g).all():

@@ -213,7 +213,7 @@ class RNN(Module):
         with no_grad():  # only to learn the output's width
             output, _ = self.cell(np.zeros((*batch, x.shape[-1]), x.dtype), state)
         zero = np.zeros((), output.dtype)
-        for a in (*self.parameters(), *leaves(state)):
+        for a in (x, *self.parameters(), *leaves(state)):
             zero = zero + np.where(False, np.sum(a), 0).astype(output.dtype)
         last = np.zeros(output.shape, output.dtype) + zero
         none = np.zeros((0, *output.shape), output.dtype) + zero
@@ -247,7 +247,7 @@ class BiRNN(Module):
     def __init__(
         self, forward_cell: Cell, backward_cell: Cell, merge: Any = "concat", scan: bool = False
     ) -> None:
-        if not (merge is None or callable(merge) or merge in MERGES):
+        if not (merge is None or callable(merge) or (isinstance(merge, str) and merge in MERGES)):
             raise ShapeError(
                 f"merge={merge!r}: expected {', '.join(MERGES)}, None or a callable of two outputs"
             )

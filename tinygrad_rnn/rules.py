@@ -125,7 +125,7 @@ def power_base(g: Array, x0: Array, x1: Array) -> Array:
     """x1 * x0 ** (x1 - 1), without 0 ** -1 where both are 0."""
     if isinstance(x1, (int, float)):
         return g * (x1 * x0 ** (x1 - 1)) if x1 else g * np.zeros_like(x0)
-    return g * (x1 * np.where((x0 == 0) & (x1 == 0), 1, x0) ** (x1 - 1))
+    return g * (x1 * np.where((x0 == 0) & (x1 == 0), 1, x0) ** (x1 - 1.0))
 
 
 def power_exponent(g: Array, out: Array, x0: Array) -> Array:
@@ -169,8 +169,8 @@ defvjp(np.arccos, lambda g, x0: -g / np.sqrt(1 - x0 * x0))
 defvjp(np.arctan, lambda g, x0: g / (1 + x0 * x0))
 defvjp(
     np.arctan2,
-    lambda g, x0, x1: g * (x1 / (x0 * x0 + x1 * x1)),
-    lambda g, x0, x1: g * (-x0 / (x0 * x0 + x1 * x1)),
+    lambda g, x0, x1: g * (x1 / np.hypot(x0, x1) / np.hypot(x0, x1)),
+    lambda g, x0, x1: g * (-x0 / np.hypot(x0, x1) / np.hypot(x0, x1)),
 )
 defvjp(np.sinh, lambda g, x0: g * np.cosh(x0))
 defvjp(np.cosh, lambda g, x0: g * np.sinh(x0))
@@ -315,7 +315,8 @@ def mean_vjp(g: Array, shapes: Any, axis: Any = None, keepdims: bool = False) ->
 
 def var_vjp(g: Array, x0: Array, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Array:
     """2 (x - mean) / (n - ddof)."""
-    factor = (x0 - np.mean(x0, axis=axis, keepdims=True)) * (2 / (count(x0.shape, axis) - ddof))
+    freedom = (count(x0.shape, axis) - ddof) or math.nan
+    factor = (x0 - np.mean(x0, axis=axis, keepdims=True)) * (2 / freedom)
     return spread(g, x0.shape, axis, keepdims) * factor
 
 

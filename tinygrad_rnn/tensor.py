@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import errors
-from .arrays import as_operand, frozen_copy, is_float, own_results
+from .arrays import as_operand, frozen_copy, is_float, own_results, unmasked
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import each_step, record
@@ -59,7 +59,7 @@ class Tensor:
             if array.requires_grad:
                 raise errors.has_a_graph("making a new Tensor from")
             array = array._data
-        self._data = np.array(array, dtype=dtype)
+        self._data = np.array(unmasked(array), dtype=dtype)
         if not is_float(self._data.dtype) and requires_grad:
             raise errors.integers_have_no_gradient(self._data.dtype)
         self._data.setflags(write=False)

@@ -69,7 +69,7 @@ class Rule:
         asks: list[int] = []
         names: list[str] = []
         parameters = list(inspect.signature(vjp).parameters.values())
-        for p in parameters[2 if vjp is self.each else 1 :]:
+        for p in parameters[2 if vjp is self.each else 1 :]:  # after g, or after g and i
             name = p.name
             if p.kind is p.VAR_KEYWORD:
                 names += list(self.defaults)[len(self.vjps) :]
@@ -95,15 +95,22 @@ class Rule:
         else:
             count = len(self.vjps)
             operands, rest = args[:count], args[count:]
-            given = [name for name in names[len(operands) : count] if name in kwargs]
-            while given and len(operands) <= names.index(given[-1]):  # the gaps take their defaults
-                name = names[len(operands)]
-                operands += (kwargs.pop(name, self.defaults[name]),)
+            missing = names[len(operands) : count]
+            last = max((k for k, name in enumerate(missing) if name in kwargs), default=-1)
+            for name in missing if self.own else missing[: last + 1]:  # by keyword, or by default
+                value = kwargs.pop(name, self.defaults[name])
+                if value is inspect.Parameter.empty:
+                    raise TypeError(f"{self.name}: missing argument {name!r}")
+                operands += (value,)
             names = names[count:]
         if len(rest) > len(names):
             raise TypeError(f"{self.name}: {len(args)} positional arguments are too many")
-        static = {}
-        for name, value in (dict(zip(names, rest, strict=False)) | kwargs).items():
+        static = {k: self.defaults[k] for k in self.accepts if self.own and k in self.defaults}
+        given = dict(zip(names, rest, strict=False))
+        for name, value in [*given.items(), *kwargs.items()]:
+            if name not in self.defaults or (name in given and name in kwargs):
+                what = "got several values for" if name in given else "does not know"
+                raise TypeError(f"{self.name} {what} the argument {name!r}")
             if name in self.accepts or not self.differentiable:
                 array = hasattr(value, "shape") and not isinstance(value, np.generic)
                 if array and (self.own or not isinstance(value, np.ndarray)):
@@ -183,8 +190,8 @@ def defvjp(
     bind        `bind(operands, keywords) -> keywords`: rewrites the keywords, once, before the call
     into        `into(total, g, ...)`: adds the first argument's gradient into an array (indexing)
 
-    A second call for the same function replaces the first. Raises RuleError for a parameter name
-    that means nothing.
+    What a VJP returns becomes the engine's, and read-only; so is g. A second call for the same
+    function replaces the first. Raises RuleError for a parameter name that means nothing.
     """
     recorded = not isinstance(function, FunctionType) or hasattr(function, "on_arrays")
     if not recorded and not function.__module__.startswith(__package__):

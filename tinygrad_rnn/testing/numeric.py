@@ -21,7 +21,9 @@ class Derivative(NamedTuple):
     h: float
 
 
-def ladder(difference: Callable[[float], float], noise: float = 0.0) -> Derivative:
+def ladder(
+    difference: Callable[[float], float], noise: float = 0.0, unit: float = 1.0
+) -> Derivative:
     """The derivative, from differences f(x + h u) - f(x - h u) at the five steps h.
 
         d = ladder(lambda h: np.sin(1 + h) - np.sin(1 - h), noise=1e-16)
@@ -29,6 +31,7 @@ def ladder(difference: Callable[[float], float], noise: float = 0.0) -> Derivati
 
     difference  called with a step; where it is not finite that rung is left out
     noise       the rounding error of one evaluation of f
+    unit        what the steps are multiplied by, a power of two: the scale on which f changes
 
     Richardson extrapolation removes the errors in h**2, h**4, h**6 from neighbouring rungs. Of all
     entries of that table the one that agrees best with both entries it was made of is chosen, and
@@ -36,13 +39,14 @@ def ladder(difference: Callable[[float], float], noise: float = 0.0) -> Derivati
     confidently wrong for an unrolled network, whose Taylor series may converge only near the point.
     Source: Richardson 1911; Ridders 1982 for choosing an entry.
     """
-    column = [difference(h) / (2 * h) for h in STEPS]
-    best = Derivative(float("nan"), float("inf"), STEPS[0])
+    steps = [unit * h for h in STEPS]
+    column = [difference(h) / (2 * h) for h in steps]
+    best = Derivative(float("nan"), float("inf"), steps[0])
     for order in range(1, 4):
         factor = 16.0**order  # steps shrink by 4, and the error by the square of that
         finer = [(factor * b - a) / (factor - 1) for a, b in pairwise(column)]
         for k, value in enumerate(finer):
-            h = STEPS[k + order]
+            h = steps[k + order]
             error = max(abs(value - column[k]), abs(value - column[k + 1])) + 2 * noise / h
             if np.isfinite(value) and error < best.error:
                 best = Derivative(value, error, h)

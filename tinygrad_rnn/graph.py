@@ -54,9 +54,11 @@ class Node:
         self.static = static
         self.several = several
         self.edges: Edges | None = edges
-        out = outs[0] if not several else None
-        self.shapes = (out.shape,) if out is not None else tuple([out.shape for out in outs])
-        self.dtypes = (out.dtype,) if out is not None else tuple([out.dtype for out in outs])
+        if several:
+            self.shapes = tuple([out.shape for out in outs])
+            self.dtypes = tuple([out.dtype for out in outs])
+        else:  # nearly always; a comprehension costs as much as all the rest of this method
+            self.shapes, self.dtypes = (outs[0].shape,), (outs[0].dtype,)
         self.place = record.place
         # The line of code is looked up only when an error shows it: two fields, no formatting.
         frame = sys._getframe(2)
@@ -118,7 +120,8 @@ def pull(
             if wanted is not None:
                 edges = [edge for edge in edges if edge[1][0] in leads]
             if g is not None and edges and node not in stops:
-                record.place = node.place
+                if run is not None:  # only then are calls recorded
+                    record.place = node.place
                 _pull_node(node, edges, g, sums, run)
                 if not retain:
                     node.edges, node.static = None, {}
@@ -129,7 +132,7 @@ def _pull_node(
     node: Node, edges: Edges, g: Any, sums: _Sums, run: Callable[..., Any] | None
 ) -> None:
     """One step back: from a node's gradient to its inputs' gradients."""
-    rule, together = node.rule, None
+    rule, check, together = node.rule, record.check, None
     assert rule is not None
     for i, key, kept in edges:
         if rule.into and run is None:  # x[t] in a loop: no array of x's size for each t
@@ -147,8 +150,8 @@ def _pull_node(
         shape, dtype = key[0].shapes[key[1]], key[0].dtypes[key[1]]
         if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
             part = _fitted(part, node, i, shape, dtype)
-        if record.check is not None:
-            record.check(part, f"the gradient of argument {i} of {node}")
+        if check is not None:
+            check(part, f"the gradient of argument {i} of {node}")
         sums.add(key, part)
 
 

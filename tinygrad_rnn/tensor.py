@@ -17,7 +17,7 @@ from .arrays import as_operand, frozen_copy, is_float, own_results, unmasked
 from .graph import Key, Leaf, Node, pull, record_node
 from .primitives import astype, detach, getitem, split_index, unstack
 from .record import each_step, record
-from .vjp import COMPOSED, XS, rule_of
+from .vjp import COMPOSED, RULES, XS, rule_of
 
 
 def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -258,7 +258,7 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
     Every array that takes part is an operand; keywords are hashable and hold no arrays. Operands
     may be Tensors, ndarrays or numbers. The result is a Tensor, or a tuple of them.
     """
-    rule = rule_of(function)
+    rule = RULES.get(function) or rule_of(function)
     arrays, keys, raw = [], [], []
     for operand in operands:
         if isinstance(operand, Tensor):

@@ -24,7 +24,7 @@ def unmasked(array: Any) -> Any:
 
     unmasked([1, 2])      # [1, 2]
     """
-    if isinstance(array, np.ma.MaskedArray):
+    if type(array).__name__ == "MaskedArray":  # by name: looking at np.ma would import it
         raise errors.masked_array()
     return array
 

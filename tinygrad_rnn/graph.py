@@ -36,7 +36,6 @@ _ENGINE = {  # a call made in these files is shown at the line that led to it
 
 Key = tuple["Node", int]  # one output of one node: what a gradient belongs to
 Edges = list[tuple[int, Key, tuple[Any, ...]]]  # argument, where from, what its VJP asked to keep
-Outs = list[np.ndarray]
 
 
 class Node:
@@ -47,7 +46,7 @@ class Node:
     )  # fmt: skip
 
     def __init__(
-        self, rule: Rule | None, static: Static, edges: Edges, outs: Outs, several: bool
+        self, rule: Rule | None, static: Static, edges: Edges, outs: list[Any], several: bool
     ) -> None:
         self.id: int = _next_id()
         self.rule = rule
@@ -57,7 +56,7 @@ class Node:
         if several:
             self.shapes = tuple([out.shape for out in outs])
             self.dtypes = tuple([out.dtype for out in outs])
-        else:  # nearly always; a comprehension costs as much as all the rest of this method
+        else:
             self.shapes, self.dtypes = (outs[0].shape,), (outs[0].dtype,)
         self.place = record.place
         # The line of code is looked up only when an error shows it: two fields, no formatting.
@@ -82,7 +81,7 @@ class Leaf(Node):
 
 
 def record_node(
-    rule: Rule, static: Static, keys: list[Any], arrays: list[Any], outs: Outs, several: bool
+    rule: Rule, static: Static, keys: list[Any], arrays: list[Any], outs: list[Any], several: bool
 ) -> Node | None:
     """A node for this call, or None where no argument that needs a gradient has a VJP."""
     edges: Edges = []
@@ -132,8 +131,8 @@ def _pull_node(
     node: Node, edges: Edges, g: Any, sums: _Sums, run: Callable[..., Any] | None
 ) -> None:
     """One step back: from a node's gradient to its inputs' gradients."""
-    rule, check, together = node.rule, record.check, None
-    assert rule is not None
+    rule: Any = node.rule
+    check, together = record.check, None
     for i, key, kept in edges:
         if rule.into and run is None:  # x[t] in a loop: no array of x's size for each t
             rule.into(sums.buffer(key), g, *kept, **node.static)
@@ -146,7 +145,7 @@ def _pull_node(
         elif node.static or rule.each or run:
             part = (run or run_vjp)(node, i, g, kept)
         else:
-            part = rule.vjps[i](g, *kept)  # type: ignore[misc]
+            part = rule.vjps[i](g, *kept)
         shape, dtype = key[0].shapes[key[1]], key[0].dtypes[key[1]]
         if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
             part = _fitted(part, node, i, shape, dtype)
@@ -245,12 +244,12 @@ def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[N
 
 def run_vjp(node: Node, i: int, g: Any, kept: Any) -> Any:
     """The gradient of argument i, from the rule; of all of them, where the rule is a joint one."""
-    rule, static = node.rule, node.static
-    assert rule is not None
-    static = {k: static[k] for k in rule.names[0 if rule.shared else i] if k in static}
+    rule: Any = node.rule
+    named = rule.names[0 if rule.shared else i]
+    static = {name: node.static[name] for name in named if name in node.static}
     if rule.each:
         return rule.each(g, i, *kept, **static)
-    return (rule.joint or rule.vjps[i])(g, *kept, **static)  # type: ignore[misc]
+    return (rule.joint or rule.vjps[i])(g, *kept, **static)
 
 
 def _fitted(g: Any, node: Node, i: int, shape: tuple[int, ...], dtype: Any) -> Any:

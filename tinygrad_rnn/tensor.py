@@ -55,11 +55,10 @@ class Tensor:
     _key: Key | None  # which output of which node this is; None: a constant
 
     def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        if isinstance(array, Tensor):
-            if array.requires_grad:
-                raise errors.has_a_graph("making a new Tensor from")
-            array = array._data
-        self._data = np.array(unmasked(array), dtype=dtype)
+        given = isinstance(array, Tensor)
+        if given and array.requires_grad:
+            raise errors.has_a_graph("making a new Tensor from")
+        self._data = np.array(array._data if given else unmasked(array), dtype=dtype)
         if not is_float(self._data.dtype) and requires_grad:
             raise errors.integers_have_no_gradient(self._data.dtype)
         self._data.setflags(write=False)

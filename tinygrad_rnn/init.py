@@ -12,7 +12,10 @@ from .errors import RngError
 def generator(rng: Any) -> np.random.Generator:
     """A NumPy Generator from a Generator or an int seed; RngError without either.
 
-    generator(0).random()      # 0.6369616873214543
+        generator(0).random()      # 0.6369616873214543
+
+    The same seed draws the same numbers each time it is given: where several things are drawn, make
+    one Generator and pass that.
     """
     if isinstance(rng, np.random.Generator):
         return rng

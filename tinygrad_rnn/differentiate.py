@@ -72,7 +72,7 @@ def _lifted_vjp(node: Node, i: int, g: Any, kept: tuple[Any, ...]) -> Any:
             return value
         if ask == OUT and not node.several:
             return _lift(value, (node, 0))
-        first = len(rule.vjps)
+        first = len(rule.vjps)  # xs begin where the arguments with VJPs end
         keys = [(node, k) if ask == OUT else origin.get(first + k) for k in range(len(value))]
         return tuple(map(_lift, value, keys))
 

@@ -31,7 +31,7 @@ from .vjp import Array, Rule, Static
 _next_id = itertools.count(1).__next__
 _ENGINE = {  # a call made in these files is shown at the line that led to it
     str(Path(__file__).with_name(f"{name}.py"))
-    for name in ("graph", "tensor", "differentiate", "rules", "functions", "losses")
+    for name in ("graph", "tensor", "differentiate", "rules", "composed", "functions", "losses")
 }
 
 Key = tuple["Node", int]  # one output of one node: what a gradient belongs to
@@ -155,7 +155,11 @@ def _pull_node(
 
 
 class _Sums:
-    """The gradients on their way: what each output of each node has received so far."""
+    """The gradients on their way: what each output of each node has received so far.
+
+    The first part is stored as it came (add's VJP gives the same g to both inputs), so a second one
+    makes a new array. Only that one is ours, and further parts are added into it.
+    """
 
     def __init__(self, seeds: dict[Key, Array], in_place: bool) -> None:
         self.totals, self.in_place = dict(seeds), in_place

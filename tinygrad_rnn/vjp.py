@@ -28,7 +28,14 @@ _ASKS = {"out": OUT, "shapes": SHAPES, "xs": XS}
 
 
 class Rule:
-    """How one function is differentiated. Made by `defvjp`, kept in `RULES[function]`."""
+    """How one function is differentiated. Made by `defvjp`, kept in `RULES[function]`.
+
+    What it reads from the parameters of `np.sum`'s only VJP, (g, shapes, axis=None, keepdims=False):
+
+        asks    [(SHAPES,)]             what a node keeps for each VJP: here the shapes, no array
+        names   [("axis", "keepdims")]  the keywords that each VJP gets
+        keeps, accepts                  the same for all VJPs together
+    """
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class Rule:
         parameters = list(inspect.signature(vjp).parameters.values())
         for p in parameters[2 if vjp is self.each else 1 :]:  # after g, or after g and i
             name = p.name
-            if p.kind is p.VAR_KEYWORD:
+            if p.kind is p.VAR_KEYWORD:  # all parameters after the operands
                 names += list(self.defaults)[len(self.vjps) :]
             elif name in _ASKS or re.fullmatch(r"x\d+", name):
                 asks.append(_ASKS[name] if name in _ASKS else int(name[1:]))
@@ -137,7 +144,7 @@ class Rule:
             raise errors.no_operand(self.name, max(asks), len(arrays))
         shapes = tuple([getattr(a, "shape", ()) for a in arrays])
         special = {OUT: tuple(outs) if several else outs[0], SHAPES: shapes}
-        xs = tuple(arrays[len(self.vjps) :])
+        xs = tuple(arrays[len(self.vjps) :])  # with `each` there are no vjps, and these are all
         return tuple([arrays[ask] if ask >= 0 else special.get(ask, xs) for ask in asks])
 
 

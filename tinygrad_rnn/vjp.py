@@ -30,7 +30,7 @@ _ASKS = {"out": OUT, "shapes": SHAPES, "xs": XS}
 class Rule:
     """How one function is differentiated. Made by `defvjp`, kept in `RULES[function]`.
 
-    What it reads from the parameters of `np.sum`'s only VJP, (g, shapes, axis=None, keepdims=False):
+    What it reads off `np.sum`'s only VJP, with parameters (g, shapes, axis=None, keepdims=False):
 
         asks    [(SHAPES,)]             what a node keeps for each VJP: here the shapes, no array
         names   [("axis", "keepdims")]  the keywords that each VJP gets

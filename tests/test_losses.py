@@ -372,3 +372,34 @@ def test_a_mask_without_a_time_axis_is_refused():
     for loss in (tg.mse, tg.rmse):
         with pytest.raises(ShapeError, match="need a time axis"):
             loss(np.ones(3), np.zeros(3), mask=np.array(True))
+
+
+# ----- functions that cells and models use -------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
+def test_layer_norm_is_its_formula(axis):
+    rng = np.random.default_rng(0)
+    x, gain, bias = rng.normal(size=(3, 4)), rng.normal(size=4), rng.normal(size=4)
+    centred = x - x.mean(axis=axis, keepdims=True)
+    expected = centred / np.sqrt(x.var(axis=axis, keepdims=True) + 1e-5) * gain + bias
+    np.testing.assert_allclose(tg.layer_norm(x, gain, bias, axis=axis), expected, rtol=1e-13)
+    testing.check_grads(lambda x, g, b: tg.layer_norm(x, g, b, axis=axis), x, gain, bias)
+
+
+def test_layer_norm_of_equal_elements_is_0_and_finite():
+    x = tg.Tensor(np.zeros((2, 3)), requires_grad=True)
+    y = tg.layer_norm(x)
+    (y * np.arange(6.0).reshape(2, 3)).sum().backward()
+    assert not y.data.any()
+    assert np.isfinite(x.grad).all()
+    assert tg.layer_norm(np.ones(3, np.float32)).dtype == np.float32
+
+
+def test_logsumexp_at_the_ends():
+    assert tg.logsumexp(np.array([1000.0, 1000.0])) == pytest.approx(1000 + np.log(2))
+    x = tg.Tensor(np.full(2, -np.inf), requires_grad=True)
+    y = tg.logsumexp(x)
+    y.backward()
+    assert y.item() == -np.inf
+    assert x.grad.tolist() == [0.0, 0.0]

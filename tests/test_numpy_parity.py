@@ -691,3 +691,24 @@ def test_every_function_of_numpy_is_called_here():
         f for f in {**RULES, **COMPOSED} if getattr(f, "__module__", "numpy").startswith("numpy")
     ]
     assert [f.__name__ for f in ours if f"{f.__name__}(" not in source] == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.einsum("ij...,...->i", x, x),  # broadcast axes that the result leaves out
+        lambda x: np.einsum("i...j...->i", x),
+        lambda x: np.einsum("ijk->i", x),
+        lambda x: np.tensordot(x, x, 1),
+        lambda x: np.diag(np.sum(x)),
+        lambda x: np.diff(x, n=-1),
+        lambda x: np.array_split(x, 0),
+        lambda x: np.linalg.norm(x[0], "fro"),
+        lambda x: np.linalg.norm(x, 1),
+        lambda x: np.pad(x, 1, mode="edge", constant_values=1),
+        lambda x: np.select([x], [x]),
+    ],
+)
+def test_what_composed_functions_refuse(call):
+    with pytest.raises((ValueError, TypeError)):
+        call(tg.Tensor(np.ones((2, 3)), requires_grad=True))

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import op_cases
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
@@ -89,7 +89,6 @@ def test_first_order(function, seed):
 
 
 @each_function
-@settings(max_examples=settings.default.max_examples * 2 // 5)  # the slow one
 @given(seed=seeds)
 def test_second_order(function, seed):
     """The gradient's own gradient, with respect to the arguments and to the cotangents."""

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn import __main__, demo
-from tinygrad_rnn.optim import Adam
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,7 +100,3 @@ def test_progress_goes_over_its_own_line_on_a_terminal(monkeypatch, capsys):
     written = capsys.readouterr().err
     assert "step 11/20  loss 0.500" in written
     assert "\n" not in written
-
-
-def test_adam_is_what_the_demo_uses():
-    assert demo.Adam is Adam

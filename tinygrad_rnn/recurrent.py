@@ -50,7 +50,7 @@ class RNN(Module):
     The layer holds no hidden state: state goes in and comes out.
     """
 
-    def __init__(self, cell: Cell, scan: bool = False, reverse: bool = False) -> None:
+    def __init__(self, cell: Cell, scan: bool = False, *, reverse: bool = False) -> None:
         if not isinstance(cell, Cell):
             raise CellError(
                 f"{type(self).__name__} takes a cell, an instance of a subclass of tg.Cell such as "

@@ -1,7 +1,7 @@
 """The engine's figures: the eager tape against its peers, growth, memory.
 
     pip install -e '.[bench]'
-    python benchmarks/engine.py             # two minutes; one thread, whatever the machine has
+    python benchmarks/engine.py             # half a minute; one thread, whatever the machine has
     python benchmarks/engine.py --quick     # a few seconds, to see that it runs
 
 Peers that are not installed are skipped with a word. All libraries run the same tanh RNN, written

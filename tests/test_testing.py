@@ -131,12 +131,30 @@ def test_nested_arguments_unused_ones_and_integers():
     assert "state[1]: relative error 0.0e+00, not used by f" in report.text()
 
 
-def test_float32_and_hidden_tensors_are_refused():
-    with pytest.raises(errors.DtypeError, match="float64"):
-        testing.check_grads(np.tanh, np.ones(2, np.float32))
+def test_tensors_that_f_closes_over_are_checked_too():
     hidden = [tg.Parameter(np.ones(2))]
+    report = testing.check_grads(lambda x: x * hidden[0], np.ones(2))
+    assert [f.argument for f in report.findings] == ["x", "x", "hidden.0", "hidden.0"]
+    assert testing.grad_report(lambda x: wrong(hidden[0]) + x, np.ones(2)).verdict == "FAIL"
+    assert hidden[0].data.tolist() == [1, 1]
+    only = testing.check_grads(lambda x: x * hidden[0], np.ones(2), wrt=hidden)
+    assert {f.argument for f in only.findings} == {"hidden.0"}
+
+
+class Unseen:
+    """Nothing that is looked through for Parameters."""
+
+    p = tg.Parameter(np.ones(2))
+
+
+def test_a_parameter_that_cannot_be_seen_is_named():
     with pytest.raises(errors.ConversionError, match="Pass it as an argument"):
-        testing.check_grads(lambda x: x * hidden[0], np.ones(2))
+        testing.check_grads(lambda x: x * Unseen.p, np.ones(2))
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(errors.DtypeError, match="float64 and float32"):
+        testing.check_grads(np.tanh, np.ones(2, np.float16))
 
 
 def test_plain_swaps_and_restores_after_an_exception():
@@ -165,9 +183,11 @@ def test_the_numeric_side_never_meets_a_tensor():
         seen.append(type(x))
         return np.tanh(x)
 
-    testing.check_grads(f, np.ones(2))
-    assert seen.count(tg.Tensor) == 1
-    assert set(seen[1:]) == {np.ndarray}
+    for oracle in ("ladder", "auto", "both"):
+        seen.clear()
+        testing.check_grads(f, np.ones(2), oracle=oracle)
+        assert seen.count(tg.Tensor) == 1
+        assert set(seen[1:]) <= {np.ndarray, testing.Watched}
 
 
 def wrong(x):

@@ -164,9 +164,9 @@ class RNN(Module):
 
     def _dtype(self, x: Array) -> np.dtype[Any]:
         """What the layer computes in: x and the Parameters promoted, a float in any case."""
-        found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind == "f"]
+        found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind in "fc"]
         dtype = np.result_type(x.dtype, *[p.dtype for p in found])
-        return dtype if dtype.kind == "f" else np.dtype(np.float64)
+        return dtype if dtype.kind in "fc" else np.dtype(np.float64)  # complex: in gradient checks
 
     def _checked_state(self, state: Any, expected: Any) -> Any:
         """A state given by the caller: the same nest, the same shapes; never broadcast."""

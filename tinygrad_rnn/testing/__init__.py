@@ -6,8 +6,32 @@
 Needs NumPy only. The numeric side never touches the engine: functions run on plain arrays.
 """
 
-from .checks import GradientError, GradReport, check_grads, grad_report
-from .numeric import ladder
+from .checks import check_grads, check_vjp, grad_report, observers
+from .derivatives import adjoint_gap, directional_derivative, numerical_gradient, taylor_rates
+from .diagnose import diagnose
+from .locate import NodeVerdict, locate
+from .numeric import Derivative, ladder
 from .parameters import plain
+from .report import Finding, GradientError, GradReport
+from .watched import Watched
 
-__all__ = ["GradReport", "GradientError", "check_grads", "grad_report", "ladder", "plain"]
+__all__ = [
+    "Derivative",
+    "Finding",
+    "GradReport",
+    "GradientError",
+    "NodeVerdict",
+    "Watched",
+    "adjoint_gap",
+    "check_grads",
+    "check_vjp",
+    "diagnose",
+    "directional_derivative",
+    "grad_report",
+    "ladder",
+    "locate",
+    "numerical_gradient",
+    "observers",
+    "plain",
+    "taylor_rates",
+]

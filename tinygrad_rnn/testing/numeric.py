@@ -1,4 +1,4 @@
-"""Numeric derivatives with an error bar: central differences on a ladder of steps."""
+"""Numeric derivatives with an error bar: differences on a ladder of steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ STEPS = tuple(2.0**-k for k in range(7, 16, 2))
 
 
 class Derivative(NamedTuple):
-    """A numeric derivative, how far it may be off, and the step at the foot of its column."""
+    """A numeric derivative, how far it may be off, the step that gave it, and the method."""
 
     value: float
     error: float
     h: float
+    method: str = "ladder"
+
+    def __str__(self) -> str:
+        step = f"h = 2**{np.log2(self.h):.0f}" if self.method == "ladder" else f"h = {self.h:.0e}"
+        return f"{self.value:.12g} +- {self.error:.1g} ({self.method}, {step})"
 
 
 def ladder(
@@ -40,10 +45,28 @@ def ladder(
     Source: Richardson 1911; Ridders 1982 for choosing an entry.
     """
     steps = [unit * h for h in STEPS]
-    column = [difference(h) / (2 * h) for h in steps]
+    # Steps shrink by 4; the error of a central difference shrinks by the square of that.
+    return _extrapolated([difference(h) / (2 * h) for h in steps], steps, 16.0, noise)
+
+
+def one_sided(value: Callable[[float], float], noise: float = 0.0, unit: float = 1.0) -> Derivative:
+    """The derivative on one side of a point, from values f(x + h u) at positive steps alone.
+
+        one_sided(abs).value      # 1.0: the slope of |h| on the right of 0
+
+    f at the point itself is not asked for, so that a jump there does no harm.
+    """
+    steps = [unit * h / 4 for h in STEPS]
+    return _extrapolated([(value(3 * h) - value(h)) / (2 * h) for h in steps], steps, 4.0, noise)
+
+
+def _extrapolated(
+    column: list[float], steps: list[float], ratio: float, noise: float
+) -> Derivative:
+    """The entry of the Richardson table that agrees best with its neighbours."""
     best = Derivative(float("nan"), float("inf"), steps[0])
     for order in range(1, 4):
-        factor = 16.0**order  # steps shrink by 4, and the error by the square of that
+        factor = ratio**order
         finer = [(factor * b - a) / (factor - 1) for a, b in pairwise(column)]
         for k, value in enumerate(finer):
             h = steps[k + order]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,14 +22,25 @@ def plain(*modules: Module) -> Iterator[dict[int, np.ndarray]]:
     changed. The Parameters are put back at the end, after an exception too.
     """
     arrays: dict[int, np.ndarray] = {}
+    with swapped(modules, lambda p: arrays.setdefault(id(p), p.numpy())):
+        yield arrays
 
-    def swapped(value: Any) -> Any:
+
+@contextmanager
+def swapped(modules: Any, stand_in: Callable[[Parameter], Any]) -> Iterator[None]:
+    """Inside, `stand_in(p)` stands in the place of every Parameter p of the modules.
+
+    with swapped([rnn], lambda p: p.data.astype(complex)):
+        rnn(x)
+    """
+
+    def replaced(value: Any) -> Any:
         if isinstance(value, Parameter):
-            return arrays.setdefault(id(value), value.numpy())
+            return stand_in(value)
         if isinstance(value, dict):
-            return {key: swapped(item) for key, item in value.items()}
+            return {key: replaced(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            items = [swapped(item) for item in value]
+            items = [replaced(item) for item in value]
             return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         return value
 
@@ -38,8 +49,8 @@ def plain(*modules: Module) -> Iterator[dict[int, np.ndarray]]:
         for module in modules:
             for part in submodules(module):
                 before.append((vars(part), dict(vars(part))))
-                vars(part).update({name: swapped(value) for name, value in vars(part).items()})
-        yield arrays
+                vars(part).update({name: replaced(value) for name, value in vars(part).items()})
+        yield
     finally:
         for attributes, values in reversed(before):
             attributes.update(values)

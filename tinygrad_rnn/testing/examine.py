@@ -1,0 +1,454 @@
+"""One examination: gradients from the side that is checked, against the numeric side.
+
+First what costs nothing and needs no tolerance (is f pure, the VJP linear, ...), then each variable
+along random directions or element by element, with a verdict for each comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import NoGradientError, ShapeError
+from ..graph import Key, pull
+from ..tensor import Tensor, seed
+from .diagnose import diagnose
+from .numeric import STEPS, Derivative
+from .oracle import NEAR, ROUNDING, Oracle
+from .report import Finding, GradReport
+from .subject import Subject, filled, float_leaves
+
+RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
+EVERY = 512  # up to so many elements are checked one by one to name those that are wrong
+ORACLES = ("auto", "ladder", "complex", "both")
+
+# ----- the side that is checked ------------------------------------------------------------------
+
+
+class Engine:
+    """The engine's gradients: f runs once on Tensors, and is pulled back for any cotangents."""
+
+    def __init__(self, subject: Subject) -> None:
+        inputs: list[Any] = list(subject.values)
+        for k in subject.chosen:
+            inputs[k] = subject.leaf(k, inputs[k])
+        self.keys = [inputs[k]._key for k in subject.chosen]
+        self.outputs = subject.outputs(inputs)
+
+    def __call__(self, weights: list[np.ndarray]) -> list[Any]:
+        seeds: dict[Key, Any] = {}
+        for out, v in zip(self.outputs, weights, strict=True):
+            if isinstance(out, Tensor) and out.requires_grad:
+                for key, g in seed(out, v).items():
+                    seeds[key] = seeds[key] + g if key in seeds else g
+        found = pull(seeds, set(self.keys), retain=True) if seeds else {}
+        return [found.get(key) for key in self.keys]
+
+
+class Hand:
+    """A hand-written VJP, watched for what it must not do."""
+
+    def __init__(self, subject: Subject, vjp: Callable[..., Any], report: GradReport) -> None:
+        self.subject, self.vjp, self.report = subject, vjp, report
+        self.form = subject.result(subject.values)
+        self.outputs = float_leaves(self.form)
+
+    def __call__(self, weights: list[np.ndarray]) -> list[Any]:
+        values = self.subject.values
+        places = {v.leaf: x for v, x in zip(self.subject.variables, values, strict=True)}
+        args, given = filled(self.subject.args, places), [v.copy() for v in weights]
+        found = self.vjp(_formed(self.form, iter(given)), *args)
+        count = len(self.subject.variables)
+        parts = _gradients(found, count)
+        names = [v.name for v in self.subject.variables]
+        for name, g, x in zip(names, parts, values, strict=True):
+            if g is not None and np.shape(g) != x.shape:
+                raise ShapeError(
+                    f"vjp returned a gradient of shape {np.shape(g)} for {name}, whose shape is "
+                    f"{x.shape}: expected one gradient for each float argument, in its shape"
+                )
+        self._complain(values, weights, given, parts)
+        wanted = [parts[k] for k in self.subject.chosen]
+        return [None if g is None else np.array(g, float) for g in wanted]
+
+    def _complain(self, values: Any, weights: Any, given: Any, parts: Any) -> None:
+        """What may give wrong numbers elsewhere: arguments written into, one array for two."""
+        problems, names = [], [v.name for v in self.subject.variables]
+        for name, x, before in zip(names, values, self.subject.values, strict=True):
+            if not np.array_equal(x, before, equal_nan=True):
+                problems.append(f"vjp changes its argument {name} in place: work on a copy")
+        if not all(np.array_equal(a, b) for a, b in zip(given, weights, strict=True)):
+            problems.append("vjp changes g in place: work on a copy")
+        arrays = [(n, g) for n, g in zip(names, parts, strict=True) if isinstance(g, np.ndarray)]
+        for i, (name, g) in enumerate(arrays):
+            for other, h in arrays[:i]:
+                if g.size and np.may_share_memory(g, h):
+                    problems.append(f"vjp returns one array for {other} and {name}: copy one")
+            if g.size and any(np.may_share_memory(g, v) for v in given) and g.flags.writeable:
+                notes = [*self.report.notes, f"vjp returns g itself (or a view) for {name}"]
+                self.report.notes[:] = dict.fromkeys(notes)
+        self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])
+
+
+def _gradients(found: Any, count: int) -> list[Any]:
+    """What a vjp returned, as one gradient for each float argument."""
+    if isinstance(found, (tuple, list, dict)):
+        parts: list[Any] = []
+        for item in found.values() if isinstance(found, dict) else found:
+            parts += _gradients(item, -1) if isinstance(item, (tuple, list, dict)) else [item]
+    else:
+        parts = [found]
+    if count >= 0 and len(parts) != count:
+        raise NoGradientError(
+            f"vjp returned {len(parts)} gradients, and f has {count} float arguments: return one "
+            "for each, in order (None for zero)"
+        )
+    return parts
+
+
+def _formed(form: Any, arrays: Any) -> Any:
+    """Cotangents in the form of f's result; None beside what is no float."""
+    if isinstance(form, dict):
+        return {key: _formed(item, arrays) for key, item in form.items()}
+    if isinstance(form, (tuple, list)):
+        items = [_formed(item, arrays) for item in form]
+        return type(form)(*items) if hasattr(form, "_fields") else type(form)(items)
+    return next(arrays) if getattr(form, "dtype", np.dtype(int)).kind == "f" else None
+
+
+def _chosen(subject: Subject) -> list[Any]:
+    return [subject.variables[k] for k in subject.chosen]
+
+
+def cotangents(
+    outputs: list[Any], given: list[Any] | None, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Random weights for the outputs, or those that were given."""
+    if given is None:
+        return [rounded_normals(rng, out.shape) for out in outputs]
+    weights = [np.asarray(v, dtype=np.float64) for v in given]
+    if [v.shape for v in weights] != [out.shape for out in outputs]:
+        raise ShapeError(
+            f"cotangent has the shapes {[v.shape for v in weights]}, and f's float outputs have "
+            f"{[out.shape for out in outputs]}: give one weight for each output element"
+        )
+    return weights
+
+
+# ----- comparing ---------------------------------------------------------------------------------
+
+
+def examine(
+    report: GradReport,
+    subject: Subject,
+    backward: Any,
+    weights: list[np.ndarray],
+    *,
+    oracle: str,
+    directions: int | str,
+    rtol: float,
+    rng: np.random.Generator,
+) -> None:
+    """Structural checks, then numbers; what is found goes into the report."""
+    if oracle not in ORACLES:
+        raise ValueError(f"oracle={oracle!r}: expected {', '.join(map(repr, ORACLES))}")
+    numeric = Oracle(subject, weights)
+    if numeric.note:
+        report.notes.append(numeric.note)
+    gradients = _structure(report, subject, backward, weights, numeric, rng)
+    overall = max((float(np.abs(g).max(initial=0)) for g in gradients if g is not None), default=0)
+    for k, g in zip(subject.chosen, gradients, strict=True):
+        name, shape = subject.variables[k].name, subject.variables[k].value.shape
+        if g is None:
+            report.unused.append(name)
+        g = np.zeros(shape) if g is None else g
+        compare = Comparison(numeric, k, name, g, overall, rtol, oracle, rng, report.notes)
+        everywhere = directions == "all" or (directions == "auto" and g.size <= 32)
+        ways = [] if everywhere else _directions(rng, shape, directions)
+        found = [compare(u, None) for u in ways]
+        doubtful = [f.verdict for f in found if f.verdict in ("FAIL", "KINK")]
+        if everywhere or (doubtful and g.size <= EVERY):
+            single = [compare(_unit(shape, at), at) for at in np.ndindex(shape)]
+            bad = sum(f.verdict == "FAIL" for f in single)
+            if bad:
+                report.wrong[name] = (bad, len(single))
+                right = np.array([f.numeric.value for f in single]).reshape(shape)
+                report.causes = report.causes or diagnose(g, right)
+            found += single
+        elif "FAIL" in doubtful:
+            first = next(u for f, u in zip(found, ways, strict=True) if f.verdict == "FAIL")
+            found.append(_search(compare, first))
+        report.findings += found
+
+
+def _structure(
+    report: GradReport,
+    subject: Subject,
+    backward: Any,
+    weights: list[np.ndarray],
+    numeric: Oracle,
+    rng: np.random.Generator,
+) -> list[Any]:
+    """Cheap checks before any number: repeatable, pure, finite, the VJP linear in g."""
+    values = subject.values
+    again = numeric.outputs(values)
+    for v, x, before in zip(subject.variables, values, subject.values, strict=True):
+        if not _identical(x, before):
+            report.problems.append(f"f changes {v.name} in place: work on a copy")
+    if not all(map(_identical, again, numeric.here)):
+        report.doubts.append("f is not deterministic: two calls with the same arguments differ")
+        report.doubts.append("draw what is random outside f, and pass it in")
+    elif not all(_agree(a, out) for a, out in zip(numeric.here, backward.outputs, strict=True)):
+        report.problems.append("f gives other values on Tensors than on plain arrays")
+    for n, out in enumerate(numeric.here):
+        if not np.isfinite(out).all():
+            at = np.argwhere(~np.isfinite(out))[0].tolist()
+            report.doubts.append(f"output {n} is not finite: {out[tuple(at)]} at {at}")
+    gradients: list[Any] = backward(weights)
+    second = backward(weights)
+    if not all(map(_identical, gradients, second)):
+        report.problems.append("the same graph pulled back twice gives two different gradients")
+    zero = backward([0.0 * v for v in weights])
+    finite = all(g is None or np.isfinite(g).all() for g in gradients)
+    if any(g is not None and np.any(g != 0) for g in zero) and finite:
+        report.problems.append("the VJP is not linear in g: g = 0 gives a gradient that is not 0")
+    else:
+        other = [rounded_normals(rng, v.shape) for v in weights]
+        both = backward([v + 2 * w for v, w in zip(weights, other, strict=True)])
+        for g, h, total in zip(gradients, backward(other), both, strict=True):
+            expected = 0.0 if g is None or h is None else g + 2 * h
+            if g is None or h is None or total is None or not np.isfinite(expected).all():
+                continue
+            size = float((np.abs(g) + np.abs(h)).max(initial=0))
+            if np.abs(total - expected).max(initial=0) > 1e-5 * size:  # f may compute in float32
+                report.problems.append("the VJP is not linear in g: vjp(a + b) != vjp(a) + vjp(b)")
+                break
+    return gradients
+
+
+def _identical(a: Any, b: Any) -> bool:
+    return (a is None and b is None) or bool(np.array_equal(a, b, equal_nan=True))
+
+
+def _agree(plain: np.ndarray, out: Any) -> bool:
+    values = out.data if isinstance(out, Tensor) else np.asarray(out)
+    return plain.shape == values.shape and np.allclose(plain, values, 1e-9, 1e-300, equal_nan=True)
+
+
+class Comparison:
+    """One variable's gradient against numeric derivatives, along one direction after another."""
+
+    def __init__(
+        self,
+        numeric: Oracle,
+        k: int,
+        name: str,
+        g: np.ndarray,
+        overall: float,
+        rtol: float,
+        oracle: str,
+        rng: np.random.Generator,
+        notes: list[str],
+    ) -> None:
+        self.numeric, self.k, self.name, self.g = numeric, k, name, g
+        self.overall, self.rtol, self.oracle = overall, rtol, oracle
+        # Steps of the size of x where x is small: a function may change on that scale.
+        largest = float(np.abs(numeric.values[k]).max(initial=0.0))
+        usual = largest and np.isfinite(largest)
+        self.unit = min(1.0, 2.0 ** np.ceil(np.log2(32 * largest))) if usual else 1.0
+        u = rounded_normals(rng, g.shape)
+        self.noise = numeric.noise(k, self.unit * u)
+        self.complex_noise = self._trust_complex(u, notes) if oracle != "ladder" else None
+
+    def _trust_complex(self, u: np.ndarray, notes: list[str]) -> float | None:
+        """The noise of complex steps, once they agreed with the ladder; else None."""
+        why = ""
+        try:
+            noise = self.numeric.complex_noise(self.k, u)
+            found = self.numeric.complex(self.k, u, noise)
+            ladder = self.numeric.ladder(self.k, u, self.noise, self.unit)
+            reliable = ladder.error <= RELIABLE * abs(ladder.value)
+            if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):
+                return noise
+            why = "they disagree with differences" if reliable else "differences are not reliable"
+        except Exception as error:
+            why = f"{type(error).__name__}: {str(error)[:80]}"
+        if self.oracle in ("complex", "both"):
+            notes[:] = dict.fromkeys([*notes, f"{self.name}: no complex steps ({why})"])
+        return None
+
+    def __call__(self, u: np.ndarray, index: tuple[int, ...] | None) -> Finding:
+        """The verdict along u; index names the element where u is a single one."""
+        g, numeric, k = self.g, self.numeric, self.k
+        typical = float(np.linalg.norm(g) * np.linalg.norm(u)) / max(1.0, g.size**0.5)
+        scale = typical if index is None else float(np.abs(g).max(initial=0.0))
+        finding = Finding(self.name, index, float((g * u).sum()), Derivative(0, 0, 1), scale)
+        trusted = self.complex_noise is not None
+        if trusted:
+            assert self.complex_noise is not None
+            self._decide(finding, numeric.complex(k, u, self.complex_noise))
+            if finding.verdict == "PASS" and self.oracle != "both":
+                return finding
+        elif self.oracle == "complex":
+            finding.numeric, finding.verdict = Derivative(np.nan, np.inf, 1.0), "INCONCLUSIVE"
+            return finding
+        exact = finding.numeric, finding.verdict, finding.allowed
+        self._decide(finding, numeric.ladder(k, u, self.noise, self.unit))
+        if finding.verdict == "PASS" and (not trusted or exact[1] != "FAIL"):
+            return finding
+        if trusted and finding.verdict == "INCONCLUSIVE" and exact[1] == "PASS":
+            finding.numeric, finding.verdict, finding.allowed = exact
+            return finding
+        # In doubt: is there a kink, or a jump, among the points that were asked?
+        clean = numeric.clean(k, u, [s * self.unit * h for s in (-1, 1) for h in STEPS])
+        if clean and trusted:
+            finding.numeric, finding.verdict, finding.allowed = exact
+        elif clean is False:
+            self._near_kink(finding, u)
+        elif finding.verdict == "FAIL":
+            self._unseen_kink(finding, u)
+        return finding
+
+    def _decide(self, finding: Finding, numeric: Derivative) -> None:
+        """PASS, FAIL, or INCONCLUSIVE where the numeric derivative is not known well enough."""
+        finding.numeric = numeric
+        scale = finding.scale
+        size = scale if finding.index is None else abs(finding.backward)
+        finding.allowed = 10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale
+        known = numeric.error <= RELIABLE * max(scale, abs(numeric.value))
+        # Or so small beside other gradients (an old state's, say) that no numeric derivative could
+        # know it well: then it must agree within the error bar itself.
+        known |= finding.difference <= numeric.error <= RELIABLE * (self.overall or 1.0)
+        if not np.isfinite(finding.backward):
+            finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"
+        elif not known:
+            finding.verdict = "INCONCLUSIVE"
+        else:
+            finding.verdict = "FAIL" if finding.difference > finding.allowed else "PASS"
+
+    def _near_kink(self, finding: Finding, u: np.ndarray) -> None:
+        """Branches differ: come so near that they do not, or look at both sides by themselves."""
+        numeric, k = self.numeric, self.k
+        noise = numeric.noise(k, self.unit * u, NEAR[:1])
+        unit = numeric.clean_unit(k, u, self.unit, (-1, 1))
+        if unit:
+            self._decide(finding, numeric.ladder(k, u, noise, unit))
+            if finding.verdict != "INCONCLUSIVE":
+                return
+        sides = []
+        for s in (-1, 1):
+            unit = numeric.clean_unit(k, s * u, self.unit, (1,))
+            side = numeric.one_sided(k, s * u, noise, unit or self.unit)
+            sides.append(side._replace(value=s * side.value))
+        self._between(finding, sides)
+
+    def _unseen_kink(self, finding: Finding, u: np.ndarray) -> None:
+        """A kink that no branch showed (f left NumPy's arrays): the two sides differ."""
+        sides = []
+        for s in (-1, 1):
+            side = self.numeric.one_sided(self.k, s * u, self.noise, self.unit)
+            sides.append(side._replace(value=s * side.value))
+        gap, bars = abs(sides[0].value - sides[1].value), sides[0].error + sides[1].error
+        if gap > 20 * bars + 1e-7 * max(finding.scale, gap * 1e-3):
+            self._between(finding, sides)
+
+    def _between(self, finding: Finding, sides: list[Derivative]) -> None:
+        """At a kink every value between the derivatives of both sides is a right gradient."""
+        low, high = sorted(sides)
+        finding.sides = (low.value, high.value)
+        a, tolerance = finding.backward, self.rtol * abs(finding.backward)
+        size = max(finding.scale, abs(low.value), abs(high.value))
+        tolerance += 10 * max(low.error, high.error) + ROUNDING * 1e3 * size
+        finding.numeric = min(sides, key=lambda side: abs(side.value - a))
+        finding.allowed = tolerance
+        bar = max(low.error, high.error)
+        if not np.isfinite(tolerance) or bar > RELIABLE * max(size, self.overall or 1.0):
+            finding.verdict = "INCONCLUSIVE"
+        else:
+            inside = low.value - tolerance <= a <= high.value + tolerance
+            finding.verdict = "KINK" if inside else "FAIL"
+
+
+def _search(compare: Comparison, u: np.ndarray) -> Finding:
+    """One wrong element of a large array, by halving the direction that failed."""
+    at = np.argwhere(u)
+    while len(at) > 1:
+        first, second = at[: len(at) // 2], at[len(at) // 2 :]
+        half = np.zeros(u.shape)
+        half[tuple(first.T)] = u[tuple(first.T)]
+        at = first if compare(half, None).verdict == "FAIL" else second
+    index = tuple(at[0].tolist())
+    return compare(_unit(u.shape, index), index)
+
+
+def compare_float32(
+    report: GradReport, subject: Subject, weights: list[np.ndarray], rng: np.random.Generator
+) -> None:
+    """The float32 gradient against the engine's own in float64, which was checked just now.
+
+    Differences inside float32 would lose half the digits. How far rounding may move the gradient is
+    measured: by the float64 gradient where x differs in float32's last digit.
+    """
+    if all(subject.variables[k].value.dtype != np.float32 for k in subject.chosen):
+        return
+    single = _At32(subject)
+    gradients, exact = Engine(single)(weights), Engine(subject)(weights)
+    eps = float(np.finfo(np.float32).eps)
+    moved = _At32(subject, lambda x: x * (1 + eps * rng.choice([-1, 1], x.shape)))
+    nearby = Engine(moved)(weights)
+    for k, g, right, near in zip(subject.chosen, gradients, exact, nearby, strict=True):
+        v = subject.variables[k]
+        if v.value.dtype != np.float32 or right is None or near is None:
+            continue
+        if g is None or g.dtype != np.float32:
+            report.problems.append(f"{v.name} is float32, its gradient {getattr(g, 'dtype', None)}")
+            continue
+        if not g.size:
+            continue
+        scale = float(np.abs(right).max())
+        error = 64 * eps * scale + 16 * float(np.abs(near - right).max())
+        at = np.unravel_index(np.abs(g - right).argmax(), g.shape)
+        index = tuple(map(int, at))
+        bar = Derivative(float(right[at]), error, eps, "the float64 gradient")
+        finding = Finding(f"{v.name} in float32", index, float(g[at]), bar, scale, allowed=error)
+        finding.verdict = "PASS" if finding.difference <= error else "FAIL"
+        report.findings.append(finding)
+
+
+class _At32(Subject):
+    """A subject in its variables' own dtypes, or moved by their last digit (in float64)."""
+
+    def __init__(self, inner: Subject, move: Callable[..., Any] | None = None) -> None:
+        vars(self).update(vars(inner))
+        self.move = move
+
+    @property
+    def values(self) -> list[np.ndarray]:
+        if self.move is None:
+            return [np.array(v.value) for v in self.variables]
+        return [self.move(np.array(v.value, np.float64)) for v in self.variables]
+
+
+# ----- directions --------------------------------------------------------------------------------
+
+
+def rounded_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal numbers rounded to 1/64: two wrong elements cannot cancel, as they can with +-1."""
+    return np.round(rng.standard_normal(shape) * 64) / 64
+
+
+def _directions(
+    rng: np.random.Generator, shape: tuple[int, ...], directions: int | str
+) -> list[np.ndarray]:
+    count = 3 if isinstance(directions, str) else directions
+    if count < 1:
+        raise NoGradientError(f"directions={directions}: at least one is needed to check anything")
+    return [rounded_normals(rng, shape) for _ in range(count)]
+
+
+def _unit(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
+    u = np.zeros(shape)
+    u[index] = 1.0
+    return u

@@ -1,0 +1,97 @@
+"""locate: which operation of a graph has the wrong rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import TinygradError
+from ..record import recording
+from ..tensor import Tensor, apply
+from ..vjp import rule_of
+from .examine import Engine, cotangents, examine
+from .oracle import quiet
+from .report import GradReport
+from .subject import Subject
+
+
+@dataclass
+class NodeVerdict:
+    """One recorded call, its rule checked alone at the operands that it had."""
+
+    function: Any
+    operands: list[Any]
+    static: dict[str, Any]
+    node: str  # the operation, its shapes, its place in the network and its line
+    report: GradReport
+
+    @property
+    def ok(self) -> bool:
+        """Whether the rule is right there."""
+        return self.report.ok
+
+    def lines(self) -> list[str]:
+        """For a report: where it is, and which of its arguments fails."""
+        wrong = dict.fromkeys(f.argument for f in self.report.findings if f.verdict == "FAIL")
+        what = ", ".join([*wrong, *self.report.problems]) or self.report.verdict
+        return [self.node, f"checked alone: {what} wrong"]
+
+
+def locate(f: Callable[..., Any], *args: Any, wrt: Any = None) -> list[NodeVerdict]:
+    """Check the rule of every operation that f records, each alone, in the order they ran.
+
+        [v.node for v in testing.locate(f, x) if not v.ok]
+
+    f, args, wrt  as for check_grads. Rules are checked at the operands they had, along random
+    directions or element by element; an operation that records nothing is left out.
+    """
+    return list(_verdicts(f, args, wrt))
+
+
+def first_wrong(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> NodeVerdict | None:
+    """The first operation whose rule is wrong alone; None where all are right.
+
+    first_wrong(np.tanh, (np.ones(2),), None)      # None
+    """
+    return next((v for v in _verdicts(f, args, wrt) if v.report.verdict == "FAIL"), None)
+
+
+def _verdicts(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> Iterator[NodeVerdict]:
+    calls: list[tuple[Any, ...]] = []
+    with recording(watch=lambda *call: calls.append(call)):
+        Engine(Subject(f, args, wrt))
+    for function, operands, static, outs in calls:
+        if any(out.requires_grad for out in outs):
+            arrays = [a.data if isinstance(a, Tensor) else a for a in operands]
+            tracked = [isinstance(a, Tensor) and a.requires_grad for a in operands]
+            report = quiet(_alone)(function, arrays, tracked, static)
+            node = next(str(out._key[0]) for out in outs if out._key)
+            yield NodeVerdict(function, arrays, static, node, report)
+
+
+def _alone(
+    function: Any, arrays: list[Any], tracked: list[bool], static: dict[str, Any]
+) -> GradReport:
+    """One call, as a function of the operands that have a VJP."""
+    rule = rule_of(function)
+    report = GradReport(rule.name)
+    wrt = [i for i, yes in enumerate(tracked) if yes and (rule.shared or rule.vjps[i])]
+
+    def call(*xs: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in xs):
+            return apply(function, *xs, **static)
+        return rule.run(*xs, **static)
+
+    try:
+        subject = Subject(call, tuple(arrays), wrt, modules=False)
+        engine, rng = Engine(subject), np.random.default_rng(0)
+        weights = cotangents(engine.outputs, None, rng)
+        examine(
+            report, subject, engine, weights, oracle="auto", directions="auto", rtol=1e-9, rng=rng
+        )
+    except TinygradError as error:
+        report.problems.append(f"{type(error).__name__}: {error}")
+    return report

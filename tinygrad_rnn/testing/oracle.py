@@ -1,0 +1,135 @@
+"""The numeric side of a check: derivatives of sum(v * f) from values of f alone.
+
+Three ways, none of which uses a rule of the engine: differences on a ladder of steps, complex steps
+(trusted only where they agree with the ladder first), and one-sided differences at kinks. Kinks are
+recognised by the branches that f takes on the way (`Watched`), at all points of the stencil.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .numeric import STEPS, Derivative, ladder, noise_of, one_sided
+from .subject import Subject, on_arrays
+from .watched import Log, Watched
+
+ROUNDING = float(np.finfo(np.float64).eps)
+NEAR = (2.0**-43, 2.0**-23)  # spacings at which noise is looked for: float64's, and float32's
+TINY = 1e-30  # the complex step: its square is far below any rounding
+
+
+class Oracle:
+    """sum(v * f) of a subject on plain arrays, and its derivatives along directions u."""
+
+    def __init__(self, subject: Subject, weights: list[np.ndarray]) -> None:
+        self.subject, self.weights = subject, weights
+        self.values = subject.values
+        self.run, self.note = on_arrays(subject)
+        self.here = self.outputs(self.values)
+
+    def outputs(self, values: list[Any]) -> list[np.ndarray]:
+        """What f gives, copied: f may return a view of what it changes next."""
+        return [np.array(out) for out in self.run(values)]
+
+    def moved(self, k: int, step: Any) -> list[Any]:
+        """The variables, the k-th one a step further."""
+        return [*self.values[:k], self.values[k] + step, *self.values[k + 1 :]]
+
+    def change(self, k: int, step: Any, minus: list[np.ndarray] | None = None) -> float:
+        """sum(v * (f(x + step) - minus)): subtracted first, then summed, to lose nothing."""
+        minus = self.here if minus is None else minus
+        parts = zip(self.outputs(self.moved(k, step)), minus, self.weights, strict=True)
+        return float(sum(((p - m) * v).sum() for p, m, v in parts))
+
+    def noise(self, k: int, u: np.ndarray, spacings: tuple[float, ...] = NEAR) -> float:
+        """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum."""
+        pairs = zip(self.here, self.weights, strict=True)
+        size = float(sum(np.abs(out * v).sum() for out, v in pairs))
+        # not from x itself: f may have a kink there, or a jump
+        seen = [noise_of([self.change(k, n * h * u) for n in range(1, 8)]) for h in spacings]
+        return max([ROUNDING * size, *[n for n in seen if np.isfinite(n)]])
+
+    def ladder(self, k: int, u: np.ndarray, noise: float, unit: float) -> Derivative:
+        """From central differences."""
+
+        def difference(h: float) -> float:
+            return self.change(k, h * u, self.outputs(self.moved(k, -h * u)))
+
+        return ladder(difference, noise, unit)
+
+    def one_sided(self, k: int, u: np.ndarray, noise: float, unit: float) -> Derivative:
+        """From points in the direction of u only."""
+        return one_sided(lambda h: self.change(k, h * u), noise, unit)
+
+    # ----- complex steps
+
+    def complex_values(self, k: int, u: np.ndarray, shift: Any = 0.0) -> list[np.ndarray]:
+        """f's outputs, with a small imaginary step along u; raises where f cannot carry it."""
+        branches: Log = []
+        inputs: list[Any] = [Watched(x.astype(complex), branches) for x in self.values]
+        inputs[k] = Watched(self.values[k] + shift + 1j * TINY * u, branches)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            found = self.subject.outputs(inputs)
+        if not all(isinstance(out, (np.ndarray, np.complexfloating)) for out in found):
+            raise TypeError("f returned something else than arrays")
+        return [np.asarray(out).view(np.ndarray) for out in found]
+
+    def complex(self, k: int, u: np.ndarray, noise: float) -> Derivative:
+        """Im sum(v * f(x + ih u)) / h: no difference is taken, so nothing cancels."""
+        value = self._imaginary(self.complex_values(k, u))
+        return Derivative(value, noise + 4 * ROUNDING * abs(value), TINY, "complex step")
+
+    def complex_noise(self, k: int, u: np.ndarray) -> float:
+        """The rounding noise of complex steps, seen at neighbouring points."""
+        steps = [n * NEAR[0] * u for n in range(1, 8)]
+        noise = noise_of([self._imaginary(self.complex_values(k, u, s)) for s in steps])
+        return noise if np.isfinite(noise) else 0.0
+
+    def _imaginary(self, outputs: list[np.ndarray]) -> float:
+        pairs = zip(outputs, self.weights, strict=True)
+        return float(sum((out.imag / TINY * v).sum() for out, v in pairs))
+
+    # ----- branches
+
+    def branches(self, k: int, step: Any) -> Log | None:
+        """The branches that f takes at a step from x; None where it cannot be watched."""
+        log: Log = []
+        inputs = [Watched(x, log) for x in self.moved(k, step)]
+        try:
+            self.subject.result(inputs)
+        except Exception:  # f takes only Tensors, say; then kinks are seen in the values only
+            return None
+        return log
+
+    def clean(self, k: int, u: np.ndarray, steps: list[float]) -> bool | None:
+        """Whether f takes the same branches at all these steps; None where that is not known."""
+        logs = [self.branches(k, h * u) for h in steps]
+        return None if None in logs else all(log == logs[0] for log in logs[1:])
+
+    def clean_unit(self, k: int, u: np.ndarray, unit: float, sides: tuple[int, ...]) -> float:
+        """The largest unit, 1/4 of the last at a time, whose stencil lies in one piece; or 0."""
+        reach = {2: (1.0,), 1: (3 / 4, 1 / 4)}[len(sides)]
+        for _ in range(18):
+            steps = [s * unit * h * r for s in sides for h in STEPS for r in reach]
+            if self.clean(k, u, steps):
+                return unit
+            unit /= 4
+        return 0.0
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without NumPy's warnings: a rung outside f's domain is left out, without a word."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return function(*args, **kwargs)
+
+    return run

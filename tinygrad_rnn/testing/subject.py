@@ -1,0 +1,352 @@
+"""What a check looks at: f as a function of a flat list of arrays, each with a name.
+
+The list holds the float arrays among f's arguments (inside nests too), and the Parameters of every
+Module that f uses. The same list can be filled with Tensors, with arrays, with complex arrays: so
+one function serves both sides of a check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from ..cells import leaves, map_tree
+from ..differentiate import grad, no_grad
+from ..errors import ConversionError, DtypeError, NoGradientError
+from ..module import Module, Parameter, find
+from ..record import recording
+from ..tensor import Tensor
+from .parameters import swapped
+
+
+@dataclass
+class Variable:
+    """A float array that f depends on: (part of) an argument, or a Parameter."""
+
+    name: str
+    value: np.ndarray
+    argument: int | None = None  # which of args it belongs to
+    leaf: int | None = None  # its place among the leaves of all args
+    parameter: Tensor | None = None
+    hidden: bool = False  # a Tensor that f closes over, in no Module: it cannot be replaced
+
+
+class Subject:
+    """f, with the variables it depends on; `outputs(inputs)` runs it on stand-ins for them."""
+
+    def __init__(
+        self, f: Callable[..., Any], args: tuple[Any, ...], wrt: Any = None, modules: bool = True
+    ) -> None:
+        self.f, self.args = f, args
+        names = argument_names(f, len(args))
+        self.modules: list[Module] = []
+        self.variables = list(_arguments(args, names))
+        known: set[int] = set()
+        for prefix, owner, at in _owners(f, args, names, wrt) if modules else ():
+            if isinstance(owner, Module):
+                self.modules.append(owner)
+                found: dict[str, Tensor] = dict(owner.named_parameters())
+            else:
+                found = {"": owner}
+            for name, p in found.items():
+                if id(p) not in known:
+                    known.add(id(p))
+                    full = ".".join(filter(None, [prefix, name]))
+                    hidden = not isinstance(owner, Module)
+                    self.variables.append(Variable(full, p.data, at, None, p, hidden))
+        self.chosen = _chosen(self.variables, wrt)
+
+    @property
+    def values(self) -> list[np.ndarray]:
+        """What the variables are now, in float64."""
+        return [np.array(v.value, np.float64) for v in self.variables]
+
+    def leaf(self, k: int, value: np.ndarray) -> Tensor:
+        """A Tensor to differentiate with respect to, for variable k."""
+        v = self.variables[k]
+        if v.hidden:
+            assert v.parameter is not None
+            return v.parameter
+        return Parameter(value) if v.parameter is not None else Tensor(value, requires_grad=True)
+
+    def result(self, inputs: list[Any]) -> Any:
+        """What f returns when these stand for the variables."""
+        stand_ins = {id(v.parameter): x for v, x in self._with(inputs) if v.parameter is not None}
+        places: dict[Any, Any] = {v.leaf: x for v, x in self._with(inputs)}
+        with ExitStack() as stack:
+            if self.modules:
+                known = lambda p: stand_ins.get(id(p), p)
+                stack.enter_context(swapped(self.modules, known))
+            for v, x in self._with(inputs):
+                if v.hidden and x is not v.parameter:
+                    stack.enter_context(_holding(v.parameter, x))
+                    stack.enter_context(no_grad())
+            return self.f(*filled(self.args, places))
+
+    def outputs(self, inputs: list[Any]) -> list[Any]:
+        """The float arrays, or Tensors, among what f returns."""
+        return float_leaves(self.result(inputs))
+
+    def _with(self, inputs: list[Any]) -> Iterator[tuple[Variable, Any]]:
+        return zip(self.variables, inputs, strict=True)
+
+
+class Gradients(Subject):
+    """The gradients of another subject, as a function of its variables and its cotangents.
+
+    What they are on arrays is the engine's own first order (checked before); on Tensors the walk
+    back is recorded, and a check of this subject is one of second order.
+    """
+
+    def __init__(self, inner: Subject, cotangents: list[np.ndarray]) -> None:
+        if any(inner.variables[k].hidden for k in inner.chosen):
+            raise NoGradientError(
+                "order=2 needs every Parameter inside a Module, where it can be replaced: pass the "
+                "Tensors that f closes over as arguments"
+            )
+        self.f, self.args, self.modules, self.inner = inner.f, inner.args, [], inner
+        count = len(inner.variables)
+        self.variables = inner.variables + [
+            Variable(f"the cotangent of output {k}", v) for k, v in enumerate(cotangents)
+        ]
+        self.chosen = [*inner.chosen, *range(count, len(self.variables))]
+
+    def outputs(self, inputs: list[Any]) -> list[Any]:
+        """One gradient for each chosen variable of the inner subject."""
+        recorded = any(isinstance(x, Tensor) for x in inputs)
+        count = len(self.inner.variables)
+        xs, cotangents = list(inputs[:count]), inputs[count:]
+        for k in self.inner.chosen:
+            xs[k] = xs[k] if recorded else self.inner.leaf(k, xs[k])
+        with recording(tracking=True):
+            outs = self.inner.outputs(xs)
+            total = sum((out * v).sum() for out, v in zip(outs, cotangents, strict=True))
+            wanted = [xs[k] for k in self.inner.chosen]
+            live = isinstance(total, Tensor) and total.requires_grad
+            found: Any = [None] * len(wanted)
+            if live:
+                found = grad(total, wanted, create_graph=recorded, allow_unused=True)
+        pairs = zip(found, wanted, strict=True)
+        every = [np.zeros(x.shape) if g is None else g for g, x in pairs]
+        return every if recorded else [g.data if isinstance(g, Tensor) else g for g in every]
+
+    def result(self, inputs: list[Any]) -> Any:
+        """For the branch log: the gradient takes the branches that the function took."""
+        return self.inner.result(inputs[: len(self.inner.variables)])
+
+
+@contextmanager
+def _holding(tensor: Any, array: np.ndarray) -> Iterator[None]:
+    """Inside, a Tensor has other values."""
+    before = tensor.data
+    try:
+        tensor.data = array
+        yield
+    finally:
+        tensor.data = before
+
+
+# ----- finding the variables ---------------------------------------------------------------------
+
+
+def _arguments(args: tuple[Any, ...], names: list[str]) -> Iterator[Variable]:
+    count = itertools.count()
+    for i, arg in enumerate(args):
+        if isinstance(arg, Module):
+            continue
+        parts = leaves(tuples(arg))
+        for k, part in enumerate(parts):
+            place = next(count)
+            value = part.data if isinstance(part, Tensor) else part
+            value = np.float64(value) if type(value) is float else value
+            if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
+                name = names[i] if len(parts) == 1 else f"{names[i]}[{k}]"
+                yield Variable(name, np.asarray(value), i, place)
+
+
+def argument_names(f: Callable[..., Any], count: int) -> list[str]:
+    """The names that f's own signature gives to its positional arguments.
+
+    argument_names(lambda x, W: x @ W, 2)      # ['x', 'W']
+    """
+    names: list[str] = []
+    try:
+        for p in inspect.signature(f).parameters.values():
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                names.append(p.name)
+    except (TypeError, ValueError):
+        pass
+    return [names[i] if i < len(names) else f"argument {i}" for i in range(count)]
+
+
+def _owners(
+    f: Callable[..., Any], args: tuple[Any, ...], names: list[str], wrt: Any
+) -> Iterator[tuple[str, Any, int | None]]:
+    """Modules (and bare leaves) that f depends on: f, its owner, arguments, closure, and wrt."""
+    for owner in (f, getattr(f, "__self__", None)):
+        if isinstance(owner, Module):
+            yield "", owner, None
+    for k, arg in enumerate(args):
+        if isinstance(arg, Module):
+            yield names[k], arg, k
+    bare: list[tuple[str, Tensor]] = []
+    inner = getattr(f, "func", f)  # functools.partial
+    if inspect.isfunction(inner):
+        enclosed = dict(inspect.getclosurevars(inner).nonlocals)
+        used = {name: inner.__globals__.get(name) for name in _global_names(inner.__code__)}
+        for name, value in (used | enclosed).items():
+            for path, module in find(value, Module, name):
+                yield path, module, None
+            bare += list(find(value, Tensor, name))
+    for item in wrt if isinstance(wrt, (list, tuple)) else [wrt]:
+        if isinstance(item, Module):
+            yield type(item).__name__, item, None
+        elif isinstance(item, Tensor):
+            bare.append(("Parameter", item))
+    for name, tensor in bare:
+        if tensor.requires_grad and tensor._leaf is not None:
+            yield name, tensor, None
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """The names that a function looks up, with those of the functions defined inside it."""
+    inner = [_global_names(c) for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _chosen(variables: list[Variable], wrt: Any) -> list[int]:
+    """Which variables shall be checked; an error for anything that cannot be."""
+    items = wrt if isinstance(wrt, (list, tuple)) else [wrt]
+    chosen = [
+        k for k, v in enumerate(variables) if wrt is None or any(_wanted(v, i) for i in items)
+    ]
+    for item in items if wrt is not None else []:
+        if not any(_wanted(v, item) for v in variables):
+            raise NoGradientError(
+                f"wrt={item!r} is none of f's float arguments or Parameters. Expected indices of "
+                "args, Parameters or Modules"
+            )
+    if not chosen:
+        raise NoGradientError(
+            "there is nothing to check: f has no float array among its arguments, and no Module "
+            "with Parameters. Give float64 arrays, or pass wrt=[module]"
+        )
+    for k in chosen:
+        if variables[k].value.dtype not in (np.float64, np.float32):
+            raise DtypeError(
+                f"{variables[k].name} is {variables[k].value.dtype}: gradients are checked in "
+                "float64 and float32. Convert arrays by .astype(np.float64), make modules with "
+                "dtype=np.float64"
+            )
+    return chosen
+
+
+def _wanted(v: Variable, item: Any) -> bool:
+    if isinstance(item, Module):
+        return any(p is v.parameter for p in item.parameters())
+    if isinstance(item, Tensor):
+        return item is v.parameter
+    return isinstance(item, int) and item == v.argument
+
+
+# ----- nests -------------------------------------------------------------------------------------
+
+
+def float_leaves(result: Any) -> list[Any]:
+    """The float arrays or Tensors that a function returned; an error where there are none.
+
+    float_leaves((np.ones(2), 3))      # [array([1., 1.])]
+    """
+    every = leaves(tuples(result))
+    found = [out for out in every if getattr(out, "dtype", np.dtype(int)).kind in "fc"]
+    if not found:
+        raise NoGradientError(
+            f"f returned no float array to differentiate, but a {type(result).__name__}. Was "
+            "`return` forgotten, or a value read by float() or .item()?"
+        )
+    return found
+
+
+def tuples(tree: Any) -> Any:
+    """A nest in which lists have become tuples.
+
+    tuples([1, {"a": [2]}])      # (1, {'a': (2,)})
+    """
+    if isinstance(tree, dict):
+        return {key: tuples(item) for key, item in tree.items()}
+    if isinstance(tree, list) or type(tree) is tuple:
+        return tuple(tuples(item) for item in tree)
+    return tree
+
+
+def filled(args: tuple[Any, ...], values: dict[Any, Any]) -> tuple[Any, ...]:
+    """args with some of their leaves replaced, by number; Modules are not counted.
+
+    filled((1, (2, 3)), {2: 4})      # (1, (2, 4))
+    """
+    count = itertools.count()
+
+    def fill(leaf: Any) -> Any:
+        k = next(count)
+        return values[k] if k in values else leaf.data if isinstance(leaf, Tensor) else leaf
+
+    return tuple(a if isinstance(a, Module) else _like(a, map_tree(fill, tuples(a))) for a in args)
+
+
+def _like(original: Any, filled: Any) -> Any:
+    """Tuples back to lists where the original had lists."""
+    if isinstance(original, dict):
+        return {key: _like(item, filled[key]) for key, item in original.items()}
+    if isinstance(original, list) or type(original) is tuple:
+        return type(original)(map(_like, original, filled))
+    return filled
+
+
+# ----- the numeric side --------------------------------------------------------------------------
+
+
+def on_arrays(subject: Subject) -> tuple[Callable[[list[Any]], list[np.ndarray]], str]:
+    """The subject on plain arrays, and a note where it had to be wrapped.
+
+    A function that only takes Tensors (it uses .detach(), say) runs on Tensors without recording:
+    its values come from the engine then, its derivatives still do not.
+    """
+
+    def plainly(values: list[Any]) -> list[np.ndarray]:
+        found = subject.outputs(values)
+        if any(isinstance(out, Tensor) and out.requires_grad for out in found):
+            raise ConversionError(
+                "f returned a Tensor that needs a gradient although it was called on plain arrays: "
+                "it uses a Parameter that the check cannot see. Pass it as an argument, or its "
+                "Module, or name it in wrt"
+            )
+        return [out.data if isinstance(out, Tensor) else np.asarray(out) for out in found]
+
+    def wrapped(values: list[Any]) -> list[np.ndarray]:
+        tensors = [
+            x if v.hidden else (Parameter if v.parameter is not None else Tensor)(x)
+            for v, x in zip(subject.variables, values, strict=True)
+        ]
+        with no_grad():
+            found = subject.outputs(tensors)
+        return [out.data if isinstance(out, Tensor) else out for out in found]
+
+    try:
+        plainly(subject.values)
+        return plainly, ""
+    except (ConversionError, NoGradientError):
+        raise
+    except Exception as error:
+        try:
+            wrapped(subject.values)
+        except Exception:
+            raise error from None
+        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return wrapped, f"f only takes Tensors, and was wrapped (on plain arrays: {what})"[:150]

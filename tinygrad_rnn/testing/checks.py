@@ -10,6 +10,7 @@ from __future__ import annotations
 import unittest
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def grad_report(
                 "every rule is right alone: was something detached, or read by .data or float()?"
             )
     options = how | {"cotangent": cotangent, "order": order, "seed": seed}
-    report.script = script.of_check("check_grads", [f], args, options, report.located)
+    report.script = partial(script.of_check, "check_grads", [f], args, options, report.located)
     return report
 
 
@@ -142,7 +143,7 @@ def _vjp_report(
     how: dict[str, Any] = {"oracle": oracle, "directions": directions, "rtol": rtol}
     examine(report, subject, hand, weights, rng=rng, **how)
     options = how | {"cotangent": cotangent, "seed": seed}
-    report.script = script.of_check("check_vjp", [f, vjp], args, options)
+    report.script = partial(script.of_check, "check_vjp", [f, vjp], args, options)
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +62,7 @@ class GradReport:
     notes: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)  # what the wrong gradient looks like
     located: Any = None  # the first wrong node of the graph, a NodeVerdict
-    script: str = ""
+    script: Callable[[], str] = str  # writes the reproduction
 
     @property
     def verdict(self) -> str:
@@ -115,7 +116,7 @@ class GradReport:
             node, alone = self.located.lines()
             lines += [f"  first wrong node: {node}", f"    {alone}"]
         lines += [f"  note: {note}" for note in self.notes[:3]]
-        script = [] if self.ok else self.script.splitlines()
+        script = [] if self.ok else self.repro().splitlines()
         if script and len(script) <= 5 and max(map(len, script)) <= 300:
             lines += ["  reproduce:", *(f"    {line}" for line in script)]
         elif script:
@@ -124,4 +125,4 @@ class GradReport:
 
     def repro(self) -> str:
         """A script that repeats the check: paste it, run it."""
-        return self.script
+        return self.script()

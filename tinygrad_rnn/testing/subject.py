@@ -264,7 +264,8 @@ def float_leaves(result: Any) -> list[Any]:
 
     float_leaves((np.ones(2), 3))      # [array([1., 1.])]
     """
-    every = leaves(tuples(result))
+    bare = isinstance(result, (np.ndarray, Tensor))  # nearly always; no nest to walk
+    every = [result] if bare else leaves(tuples(result))
     found = [out for out in every if getattr(out, "dtype", np.dtype(int)).kind in "fc"]
     if not found:
         raise NoGradientError(
@@ -297,7 +298,13 @@ def filled(args: tuple[Any, ...], values: dict[Any, Any]) -> tuple[Any, ...]:
         k = next(count)
         return values[k] if k in values else leaf.data if isinstance(leaf, Tensor) else leaf
 
-    return tuple(a if isinstance(a, Module) else _like(a, map_tree(fill, tuples(a))) for a in args)
+    def replaced(arg: Any) -> Any:
+        if isinstance(arg, Module):
+            return arg
+        nest = isinstance(arg, (tuple, list, dict))
+        return _like(arg, map_tree(fill, tuples(arg))) if nest else fill(arg)
+
+    return tuple([replaced(arg) for arg in args])
 
 
 def _like(original: Any, filled: Any) -> Any:

@@ -46,13 +46,16 @@ class Oracle:
         parts = zip(self.outputs(self.moved(k, step)), minus, self.weights, strict=True)
         return float(sum(((p - m) * v).sum() for p, m, v in parts))
 
-    def noise(self, k: int, u: np.ndarray, spacings: tuple[float, ...] = NEAR) -> float:
+    def noise(self, k: int, u: np.ndarray) -> float:
         """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum."""
         pairs = zip(self.here, self.weights, strict=True)
-        size = float(sum(np.abs(out * v).sum() for out, v in pairs))
-        # not from x itself: f may have a kink there, or a jump
-        seen = [noise_of([self.change(k, n * h * u) for n in range(1, 8)]) for h in spacings]
-        return max([ROUNDING * size, *[n for n in seen if np.isfinite(n)]])
+        noise = ROUNDING * float(sum(np.abs(out * v).sum() for out, v in pairs))
+        for h in NEAR:
+            steps = [n * h for n in range(1, 8)]  # not x itself: f may have a kink there, or a jump
+            seen = noise_of([self.change(k, s * u) for s in steps])
+            if np.isfinite(seen) and seen > noise and self.clean(k, u, steps) is not False:
+                noise = seen
+        return noise
 
     def ladder(self, k: int, u: np.ndarray, noise: float, unit: float) -> Derivative:
         """From central differences."""

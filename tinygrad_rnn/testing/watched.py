@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,12 @@ class Watched(np.ndarray):
             return made
         return result
 
+    def __getitem__(self, index: Any) -> Any:
+        return self._like(super().__getitem__(index))  # x[0] is watched too, not a NumPy scalar
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[k] for k in range(len(self)))
+
     # ----- orders, which NumPy computes below its protocols
 
     def argsort(self, *args: Any, **kwargs: Any) -> Any:
@@ -188,7 +194,8 @@ def is_complex(x: Any) -> bool:
 
 def _logaddexp(a: Any, b: Any) -> Any:
     """log(exp(a) + exp(b)) from functions that NumPy has for complex numbers too."""
-    big, small = np.where(np.real(a) > np.real(b), (a, b), (b, a))
+    first = np.real(a) > np.real(b)
+    big, small = np.where(first, a, b), np.where(first, b, a)
     return big + np.log1p(np.exp(small - big))
 
 
@@ -196,5 +203,6 @@ def _logaddexp(a: Any, b: Any) -> Any:
 ANALYTIC: dict[np.ufunc, Callable[..., Any]] = {
     np.logaddexp: _logaddexp,
     np.hypot: lambda a, b: np.sqrt(a * a + b * b),
+    np.remainder: lambda a, b: a - np.floor(np.real(a) / np.real(b)) * b,
     np.cbrt: lambda x: np.sign(np.real(x)) * np.power(x * np.sign(np.real(x)), 1 / 3),
 }

@@ -1,0 +1,288 @@
+"""Verdicts: kinks, structure, hand-written gradients, float32, second order."""
+
+import unittest
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import errors, testing
+
+# ----- kinks -------------------------------------------------------------------------------------
+
+KINKED = [
+    (tg.relu, 0.0),
+    (np.abs, 0.0),
+    (lambda x: np.where(x > 1, 3 * x, x + 2), 1.0),
+    (lambda x: np.clip(x, -1, 1), -1.0),
+    (lambda x: np.maximum(x, 0.5) * 2, 0.5),
+    (lambda x: np.sort(np.stack([x, x * 0 + 1]), axis=0), 1.0),
+    (lambda x: np.max(np.stack([x, x * 0 + 1]), axis=0), 1.0),
+]
+DISTANCES = [0, 1e-12, 1e-10, 1e-8, 3e-7, 1e-6, 1e-5, 1e-4, 1e-3]
+
+
+def scaled(f, by):
+    """tanh(f(x) / 8), its gradient multiplied by a factor."""
+    g = tg.primitive(lambda x: x * 1.0)
+    tg.defvjp(g, lambda g: g * by)
+    return lambda x: np.tanh(g(f(x)) / 8)
+
+
+@pytest.fixture(autouse=True)
+def _forget(rule_of):
+    """Rules made in these tests do not outlive them."""
+
+
+@pytest.mark.parametrize(("f", "kink"), KINKED)
+@given(distance=st.sampled_from(DISTANCES), side=st.sampled_from([-1, 1]), size=st.integers(1, 40))
+def test_a_right_gradient_near_a_kink_never_fails(f, kink, distance, side, size):
+    x = np.linspace(2.1, 3.9, size)
+    x[size // 2] = kink + side * distance
+    report = testing.grad_report(scaled(f, 1.0), x)
+    assert report.verdict in ("PASS", "KINK"), report.text()
+    if distance >= 3e-7:
+        assert report.verdict == "PASS"
+
+
+@pytest.mark.parametrize(("f", "kink"), KINKED)
+@given(distance=st.sampled_from(DISTANCES), side=st.sampled_from([-1, 1]))
+def test_a_gradient_beyond_both_sides_of_a_kink_fails(f, kink, distance, side):
+    x = np.array([kink + side * distance, kink + 0.25])
+    slopes = testing.grad_report(scaled(f, 1.0), x)
+    assert slopes.ok
+    outside = testing.grad_report(lambda x: scaled(f, 1.01)(x) + 0 * x, x)
+    assert outside.verdict == "FAIL"
+
+
+def test_a_kink_is_told_with_both_slopes():
+    report = testing.check_grads(tg.relu, np.array([0.0, 1.0]), cotangent=np.ones(2))
+    assert report.verdict == "KINK"
+    assert report.ok
+    assert report.worst.sides == pytest.approx((0, 1))
+    assert "1 at kinks" in report.text()
+
+
+def test_at_a_jump_the_gradient_of_either_side_will_do():
+    assert testing.grad_report(lambda x: np.floor(x) * x, np.array([2.0])).verdict == "KINK"
+    wrong = scaled(lambda x: np.floor(x) * x, 10)
+    assert testing.grad_report(wrong, np.array([2.0])).verdict == "FAIL"
+
+
+def test_a_kink_that_no_branch_shows_is_seen_in_the_values():
+    def hidden(x):  # Python's own abs of floats: nothing can be watched
+        return np.array([abs(v) for v in np.asarray(x).tolist()])
+
+    sign = lambda g, x: g * np.sign(x)
+    assert testing.check_vjp(hidden, sign, np.array([0.0, 2.0]), oracle="ladder").ok
+    with pytest.raises(testing.GradientError):
+        testing.check_vjp(hidden, lambda g, x: g * 1.5, np.array([0.0, 2.0]))
+
+
+# ----- structure, before any number --------------------------------------------------------------
+
+
+def only_problem(report, text):
+    assert not report.ok
+    assert text in report.text()
+
+
+def test_a_function_that_changes_its_argument_is_named():
+    def f(x):
+        x += 1.0
+        return x * x
+
+    report = testing.grad_report(lambda x: f(x) if isinstance(x, np.ndarray) else x * x, np.ones(2))
+    only_problem(report, "f changes x in place: work on a copy")
+
+
+def test_other_values_on_tensors_than_on_arrays_are_named():
+    f = lambda x: x * 2 if isinstance(x, np.ndarray) else x * 3
+    only_problem(testing.grad_report(f, np.ones(2)), "other values on Tensors than on plain arrays")
+
+
+def test_a_vjp_that_is_not_linear_in_g_is_named(rule_of):
+    f = tg.primitive(lambda x: x * 1.0)
+    rule_of(f, lambda g: g + 1e-9)
+    only_problem(testing.grad_report(f, np.ones(2)), "g = 0 gives a gradient that is not 0")
+    rule_of(f, lambda g: g * g)
+    only_problem(testing.grad_report(f, np.ones(2)), "vjp(a + b) != vjp(a) + vjp(b)")
+
+
+def test_a_vjp_that_remembers_is_named(rule_of):
+    f = tg.primitive(lambda x: x * 1.0)
+    calls = []
+
+    def vjp(g):
+        calls.append(1)
+        return g * len(calls)
+
+    rule_of(f, vjp)
+    only_problem(testing.grad_report(f, np.ones(2)), "pulled back twice gives two different")
+
+
+def test_a_value_that_is_not_finite_is_inconclusive():
+    report = testing.grad_report(np.log, np.array([1.0, -1.0]))
+    assert report.verdict == "INCONCLUSIVE"
+    assert "output 0 is not finite: nan at [1]" in report.text()
+
+
+def test_a_function_that_only_takes_tensors_is_wrapped_and_the_report_says_so():
+    f = lambda x: (x * x.detach()) + x * 0
+    report = testing.grad_report(f, np.array([1.0, 2.0]))
+    assert report.verdict == "FAIL"  # detach hides half of it
+    assert "f only takes Tensors" in report.text()
+    assert "was something detached" in report.text()
+    right = testing.check_grads(lambda x: np.tanh(x) + 0 * x.detach(), np.array([1.0, 2.0]))
+    assert "f only takes Tensors" in right.text()
+
+
+def test_an_error_of_f_itself_comes_through():
+    with pytest.raises(ZeroDivisionError):
+        testing.check_grads(lambda x: x / (1 // 0), np.ones(2))
+
+
+# ----- inconclusive ------------------------------------------------------------------------------
+
+
+def test_what_inconclusive_does_can_be_chosen():
+    noisy = lambda x: x.astype(np.float32) * 3
+    x = np.array([0.3, 0.7])
+    with pytest.raises(testing.GradientError, match="INCONCLUSIVE"):
+        testing.check_grads(noisy, x)
+    with pytest.warns(UserWarning, match="INCONCLUSIVE"):
+        assert not testing.check_grads(noisy, x, on_inconclusive="warn").ok
+    with pytest.raises(unittest.SkipTest):
+        testing.check_grads(noisy, x, on_inconclusive="skip")
+    with pytest.raises(ValueError, match='"raise", "warn" or "skip"'):
+        testing.check_grads(noisy, x, on_inconclusive="pass")
+    with pytest.raises(testing.GradientError), warnings.catch_warnings():
+        testing.check_grads(scaled(np.tanh, 2.0), x, on_inconclusive="skip")
+
+
+# ----- gradients written by hand -----------------------------------------------------------------
+
+
+def rnn(x, U, V, h):
+    """The tutorials' recurrence, outputs of all steps."""
+    outputs = []
+    for x_t in x:
+        h = np.tanh(x_t @ U + h @ V)
+        outputs.append(h)
+    return np.stack(outputs)
+
+
+def bptt(g, x, U, V, h, carry=1.0):
+    """Its gradient by hand; carry=0 forgets what comes back from the next step."""
+    outputs = [h, *rnn(x, U, V, h)]
+    dx, dU, dV, back = np.zeros_like(x), np.zeros_like(U), np.zeros_like(V), np.zeros_like(h)
+    for t in reversed(range(len(x))):
+        dz = (g[t] + carry * back) * (1 - outputs[t + 1] ** 2)
+        dx[t], back = dz @ U.T, dz @ V.T
+        dU += x[t].T @ dz
+        dV += outputs[t].T @ dz
+    return dx, dU, dV, back
+
+
+rng = np.random.default_rng(0)
+ARGUMENTS = [rng.standard_normal(s) for s in [(4, 2, 3), (3, 5), (5, 5), (2, 5)]]
+
+
+def test_hand_written_bptt_is_checked_without_the_engine(monkeypatch):
+    monkeypatch.setattr(tg.graph, "pull", None)
+    monkeypatch.setattr(tg.Tensor, "__init__", None)
+    report = testing.check_vjp(rnn, bptt, *ARGUMENTS, directions="all")
+    assert {f.argument for f in report.findings} == {"x", "U", "V", "h"}
+
+
+def test_a_forgotten_carry_is_found():
+    forgetful = lambda g, *args: bptt(g, *args, carry=0.0)
+    with pytest.raises(testing.GradientError) as caught:
+        testing.check_vjp(rnn, forgetful, *ARGUMENTS, name="bptt")
+    report = caught.value.report
+    assert set(report.wrong) == {"x", "U", "V", "h"}
+    assert report.wrong["h"][0] == 10
+    last = [f for f in report.findings if f.argument == "x" and f.index and f.index[0] == 3]
+    assert all(f.verdict == "PASS" for f in last)  # nothing comes back to the last step
+
+
+def test_gradients_in_nests_and_none_for_zero():
+    f = lambda state, k, x: {"y": state[0] * state[1], "n": k, "z": (x,)}
+    vjp = lambda g, state, k, x: ((g["y"] * state[1], g["y"] * state[0]), g["z"][0].copy())
+    testing.check_vjp(f, vjp, (np.ones(2), np.arange(2.0)), 3, np.ones(1))
+    testing.check_vjp(lambda x, y: x * 2, lambda g, x, y: (2 * g, None), np.ones(2), np.ones(3))
+    only_problem_of = lambda vjp: testing.check_vjp(lambda x, y: x * y, vjp, np.ones(2), np.ones(2))
+    with pytest.raises(errors.NoGradientError, match="returned 1 gradients, and f has 2"):
+        only_problem_of(lambda g, x, y: g * y)
+    with pytest.raises(errors.ShapeError, match=r"shape \(\) for y, whose shape is \(2,\)"):
+        only_problem_of(lambda g, x, y: (g * y, (g * x).sum()))
+
+
+@pytest.mark.parametrize(
+    ("vjp", "problem"),
+    [
+        (lambda g, x, y: (np.multiply(g, y, out=y), g * x), "vjp changes its argument y in place"),
+        (lambda g, x, y: (np.multiply(g, y, out=g), g * x), "vjp changes g in place"),
+        (lambda g, x, y: (z := g * 1.0, z[:]), "vjp returns one array for x and y"),
+        (lambda g, x, y: (g * y + 1e-9, g * x), "the VJP is not linear in g"),
+    ],
+)
+def test_what_a_hand_written_vjp_must_not_do(vjp, problem):
+    with pytest.raises(testing.GradientError, match=problem):
+        testing.check_vjp(np.multiply, vjp, np.ones(2), 2 * np.ones(2))
+
+
+# ----- float32 -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_float32_is_compared_with_our_own_float64(seed):
+    rng = np.random.default_rng(seed)
+    rnn = tg.RNN(tg.GRUCell(3, 4, rng=rng, dtype=np.float32))
+    x = rng.standard_normal((6, 2, 3)).astype(np.float32)
+    report = testing.check_grads(rnn, x, seed=seed)
+    methods = {f.numeric.method for f in report.findings}
+    assert "the float64 gradient" in methods
+    assert rnn.cell.U.dtype == np.float32
+
+
+def test_a_float32_gradient_of_half_the_digits_fails(rule_of):
+    x = np.linspace(0.1, 1, 8, dtype=np.float32)
+
+    def coarse(g, out):
+        right = g * (1 - out * out)
+        return right if right.dtype == np.float64 else right.astype(np.float16).astype(g.dtype)
+
+    rule_of(np.tanh, coarse)
+    report = testing.grad_report(np.tanh, x)
+    assert report.verdict == "FAIL"
+    assert "in float32" in report.worst.argument
+
+
+# ----- second order ------------------------------------------------------------------------------
+
+
+def test_second_order_catches_what_first_order_cannot(rule_of):
+    right = lambda g, out: g * (1 - out * out)
+    constant = lambda g, out: g * (1 - np.square(out.data if isinstance(out, tg.Tensor) else out))
+    x = np.array([0.3, -1.0])
+    rule_of(np.tanh, right)
+    report = testing.check_grads(np.tanh, x, order=2)
+    assert {f.argument for f in report.findings} == {"x", "the cotangent of output 0"}
+    rule_of(np.tanh, constant)
+    testing.check_grads(np.tanh, x)
+    assert testing.grad_report(np.tanh, x, order=2).verdict == "FAIL"
+
+
+def test_second_order_of_layers():
+    rng = np.random.default_rng(0)
+    for cell in (tg.RNNCell(2, 3, rng=rng), tg.LSTMCell(2, 2, rng=rng)):
+        x = rng.standard_normal((3, 2, 2))
+        assert testing.check_grads(tg.RNN(cell), x, order=2, directions=1).ok
+    hidden = tg.Parameter(np.ones(2))
+    with pytest.raises(errors.NoGradientError, match="order=2"):
+        testing.check_grads(lambda x: x * hidden, np.ones(2), order=2)

@@ -150,7 +150,8 @@ def test_values_are_written_so_that_they_come_back():
     scope = {"np": np, "tg": tg, "nan": np.nan, "inf": np.inf}
     for value in [
         rng.standard_normal((2, 3)), np.float64(1 / 3), np.array([np.nan, np.inf]),
-        np.zeros((0, 3)), np.arange(3), np.array([True, False]), np.ones(2, np.float32), np.linspace(0, 1, 3000),
+        np.zeros((0, 3)), np.arange(3), np.array([True, False]), np.ones(2, np.float32),
+        np.linspace(0, 1, 3000),
         {"a": [1, (np.ones(1),)], "b": None}, slice(1, None, 2), Ellipsis, 1e-9, "text",
     ]:  # fmt: skip
         back = eval(written(value), scope)

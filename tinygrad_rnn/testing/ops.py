@@ -123,8 +123,9 @@ def check_op(
     report = SuiteReport()
     if make is None:
         draw(function, np.random.default_rng(seed))
-    _check(report, function, make or MAKERS[function], range(seed, seed + count), rtol, order)
-    return _raised(report)
+    seeds = range(seed, seed + count)
+    cause = _check(report, function, make or MAKERS[function], seeds, rtol, order)
+    return _raised(report, cause)
 
 
 def check_all_ops(
@@ -159,9 +160,9 @@ def _is_ours(function: Any) -> bool:
     return function.__module__.split(".")[0] in ("numpy", __package__.split(".")[0])
 
 
-def _raised(report: SuiteReport) -> SuiteReport:
+def _raised(report: SuiteReport, cause: Exception | None = None) -> SuiteReport:
     if not report.ok:
-        raise GradientError(cast(Any, report))
+        raise GradientError(cast(Any, report)) from cause
     return report
 
 
@@ -170,7 +171,9 @@ def _raised(report: SuiteReport) -> SuiteReport:
 
 def _check(
     report: SuiteReport, function: Any, make: Maker, seeds: range, rtol: float, order: int
-) -> None:
+) -> Exception | None:
+    """Add the cases of one op to the report; the first exception, if there was one."""
+    cause: Exception | None = None
     name = function.__name__
     given = name if MAKERS.get(function) is make else f"{name}, make"
     for seed in seeds:
@@ -178,14 +181,21 @@ def _check(
         repeat = f"  repeat it: testing.check_op({given}, seed={seed}, count=1)"
         try:
             call, arrays = drawn(function, make, np.random.default_rng(seed))
-            faults = [*_wrong_values(call, arrays, function in RULES), *_casts(call, arrays)]
-            if faults:
-                report.note(name, "FAIL", f"{case}: {faults[0]}\n{repeat}")
-                continue
-            for found in _grad_reports(call, arrays, f"{name}, {case}", seed, rtol, order):
-                report.add(name, found, case, repeat)
+            faults = [*_wrong_values(call, arrays, function in RULES)]
+            reports = (
+                []
+                if faults
+                else [*_grad_reports(call, arrays, f"{name}, {case}", seed, rtol, order)]
+            )
+            faults = faults or [*_casts(call, arrays)]
         except Exception as error:  # whatever a wrong rule raises; the other ops are still checked
-            report.note(name, "FAIL", f"{case}: {type(error).__name__}: {error}\n{repeat}")
+            faults, cause = [f"{type(error).__name__}: {error}"], cause or error
+        if faults:
+            report.note(name, "FAIL", f"{case}: {faults[0]}\n{repeat}")
+            continue
+        for found in reports:
+            report.add(name, found, case, repeat)
+    return cause
 
 
 def _outputs(result: Any) -> list[Any]:
@@ -224,8 +234,9 @@ def _casts(call: Callable[..., Any], arrays: list[Any]) -> Iterator[str]:
             part = run_vjp(node, i, gs if node.several else gs[0], kept)
             part = part[i] if node.rule and node.rule.joint else part
             if np.result_type(part) != parent.dtypes[slot]:
+                op = node.rule.name if node.rule else ""
                 dtypes = f"{np.result_type(part)} for {parent.dtypes[slot]}"
-                yield f"the gradient of argument {i} of {node} is {dtypes}"
+                yield f"the gradient of argument {i} of {op} is {dtypes}"
             if parent not in nodes:
                 nodes.append(parent)
 

@@ -2,17 +2,21 @@
 
 import functools
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import errors
+from tinygrad_rnn import errors, testing
 from tinygrad_rnn.testing import GradientError
 from tinygrad_rnn.testing.cases import MAKERS, draw, register_cases
 from tinygrad_rnn.testing.ops import VALUES_ONLY, check_all_ops, check_op
 from tinygrad_rnn.vjp import COMPOSED, RULES
 
+ROOT = Path(__file__).parent.parent
 SMOOTH = [f for f, rule in RULES.items() if rule.differentiable]
 ALL = [*SMOOTH, *(f for f in COMPOSED if f not in VALUES_ONLY)]
 
@@ -212,3 +216,28 @@ def test_cases_are_small_and_the_same_for_the_same_seed(function):
         assert len(arrays) > 0
         assert sum(a.size for a in arrays) <= 64
         assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(arrays, again, strict=True))
+
+
+# ----- the examples ------------------------------------------------------------------------------
+
+
+def run_example(*command):
+    result = subprocess.run(
+        [sys.executable, *command], cwd=ROOT / "examples", capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.skipif(not hasattr(testing, "check_op"), reason="not exported yet")
+def test_my_op_example():
+    out = run_example("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "test_my_op.py")
+    assert "7 passed" in out
+
+
+@pytest.mark.skipif(not hasattr(testing, "check_vjp"), reason="not there yet")
+def test_handwritten_bptt_example():
+    right, wrong = run_example("check_handwritten_bptt.py").split("\n\n", 1)
+    assert "PASS" in right
+    assert "FAIL" in wrong
+    assert "wrong in 24 of 30 elements" in wrong  # of x: only the last step is right

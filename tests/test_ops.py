@@ -144,6 +144,35 @@ def test_an_op_needs_no_registration_where_its_cases_are_given():
     assert "repeat it: testing.check_op(cube, make, seed=7, count=1)" in failure(cube, make, seed=7)
 
 
+def test_ufuncs_of_others_are_users_ops():
+    theirs = np.frompyfunc(lambda x: x, 1, 1)
+    tg.defvjp(theirs, lambda g: g)
+    assert check_all_ops(count=1).unchecked == [theirs.__name__]
+
+
+def test_what_cannot_be_decided_is_no_pass():
+    tg.defvjp(cube, lambda g, x0: g * 3 * x0**2)
+    vague = lambda x: 1e12 + cube(x)
+    report = grad_reports_of(vague)
+    assert report.verdict == "INCONCLUSIVE"
+    assert report.counts == {"INCONCLUSIVE": 3}
+    assert "cube: INCONCLUSIVE, case of seed 0: " in report.text()
+    assert report.text().endswith("0 at kinks, 3 inconclusive")
+
+
+def grad_reports_of(call):
+    with pytest.raises(GradientError) as caught:
+        check_op(cube, lambda rng: (call, [rng.integers(1, 20, 5) / 8]), count=3)
+    assert not caught.value.report.ok
+    return caught.value.report
+
+
+def test_the_relative_tolerance_is_the_callers():
+    plant(np.tanh, 0)
+    assert check_op(np.tanh, rtol=1e-7).ok
+    assert "FAIL" in failure(np.tanh, rtol=1e-9)
+
+
 def test_a_wrong_second_derivative_is_caught():
     hidden = tg.primitive(lambda x: 3 * x * x)
     tg.defvjp(hidden, lambda g, x0: g * 5 * x0)
@@ -155,6 +184,8 @@ def test_a_wrong_second_derivative_is_caught():
 def test_a_gradient_of_another_dtype_is_caught():
     tg.defvjp(cube, lambda g, x0: g * (3 * x0.astype(np.float64) ** 2))
     assert "the gradient of argument 0 of cube is float64 for float32" in failure(cube, make)
+    inside = lambda rng: (lambda x: np.tanh(cube(x)), [rng.integers(1, 20, 5) / 8])
+    assert "argument 0 of cube is float64 for float32" in failure(cube, inside)
 
 
 def test_a_wrong_value_is_caught(monkeypatch):
@@ -169,6 +200,10 @@ def test_a_wrong_value_is_caught(monkeypatch):
     assert "wrong value: element [" in failure(np.vstack)
     monkeypatch.setitem(COMPOSED, np.vstack, lambda tup: np.stack([*tup, *tup]))
     assert " on Tensors, float64 (" in failure(np.vstack)
+    half = lambda tup: np.concatenate([np.atleast_2d(a) for a in tup]).astype(np.float32)
+    monkeypatch.setitem(COMPOSED, np.vstack, half)
+    assert ": float32 (" in failure(np.vstack)
+    assert "wrong value" not in failure(np.tanh, lambda rng: (lambda x: x * np.nan, [np.ones(2)]))
     monkeypatch.setitem(COMPOSED, np.array_split, lambda ary, parts, axis: [ary] * 9)
     assert "results on Tensors, " in failure(np.array_split)
 

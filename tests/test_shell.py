@@ -34,6 +34,9 @@ FILE = """
         import neighbour_late
         return slope * x ** power
 
+    def powers(x, *, power):
+        return x ** power
+
     def through_layer(x):
         return numpy.tanh(layer(x))
 
@@ -75,7 +78,7 @@ def run(*argv):
     [
         ("right(start)", ["x"]),
         ("right(np.ones(3))", ["x"]),
-        ("right(np.ones(3), power=3)", ["x"]),
+        ("powers(np.ones(3), power=3)", ["x"]),
         (" right(*[start], **{'power': 4}) ", ["x"]),
         ("Two(2.0).times(start)", ["x"]),
         ("through_layer(np.ones((1, 2)))", ["x", "layer.W", "layer.b"]),
@@ -149,10 +152,13 @@ def test_modules_by_name(folder):
     assert run("tinygrad_rnn.functions:softmax(np.ones(3))") == 0
 
 
-def test_a_files_name_may_be_that_of_a_module(folder):
-    (folder / "random.py").write_text("def f(x): return x * x")
+def test_a_file_imports_its_neighbours_and_may_be_called_as_a_module_is(folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "random.py").write_text("from beside import f")
+    (inner / "beside.py").write_text("def f(x): return x * x")
     before = sys.modules["random"]
-    assert run(f"{folder / 'random.py'}:f(np.ones(2))") == 0
+    assert run(f"{inner / 'random.py'}:f(np.ones(2))") == 0
     assert sys.modules["random"] is before
 
 

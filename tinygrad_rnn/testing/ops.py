@@ -214,8 +214,9 @@ def _wrong_values(call: Callable[..., Any], arrays: list[Any], exact: bool) -> I
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             yield f"{a.dtype} {a.shape} on Tensors, {b.dtype} {b.shape} on arrays"
             continue
-        close = exact or b.dtype.kind != "f"  # composed functions may add in another order
-        near = 0.0 if close else 1e-13 * float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
+        near = 0.0  # composed functions may add in another order
+        if not exact:
+            near = 1e-13 * float(np.max(np.abs(b), initial=0, where=np.isfinite(b)))
         for at in np.argwhere(~np.isclose(a, b, rtol=0, atol=near, equal_nan=True)).tolist():
             values = f"{a[tuple(at)]!r} on Tensors, {b[tuple(at)]!r} on arrays"
             yield f"wrong value: element {at} is {values}"

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
-import op_cases
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tinygrad_rnn import graph, primitives, rules, testing
 from tinygrad_rnn.cells import leaves
+from tinygrad_rnn.testing import cases
 from tinygrad_rnn.vjp import COMPOSED, RULES
 
 SMOOTH = [f for f, rule in RULES.items() if rule.differentiable]
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def case(function, seed):
-    return op_cases.draw(function, np.random.default_rng(seed))
+    return cases.draw(function, np.random.default_rng(seed))
 
 
 def leaf(values, dtype=np.float64):
@@ -65,8 +65,8 @@ def gradient_function(call, arrays, cotangents):
 
 
 def test_every_rule_has_cases():
-    missing = {f.__name__ for f in {*SMOOTH, *MADE_OF_OTHERS} - set(op_cases.MAKERS)}
-    assert not missing, "add a maker to op_cases.py for the new rule"
+    missing = {f.__name__ for f in {*SMOOTH, *MADE_OF_OTHERS} - set(cases.MAKERS)}
+    assert not missing, "add a maker to testing/cases.py for the new rule"
 
 
 @each_function
@@ -177,8 +177,8 @@ def products_of_others(row, g):
 @given(seed=seeds)
 def test_products_with_zeros(seed):
     rng = np.random.default_rng(seed)
-    x = op_cases.with_zeros(rng, op_cases.shape(rng, 1, least=1))
-    axis = op_cases.axis_of(rng, x.ndim)
+    x = cases.with_zeros(rng, cases.shape(rng, 1, least=1))
+    axis = cases.axis_of(rng, x.ndim)
     g = rng.integers(-3, 4, x.shape).astype(float)
     rows = lambda a: np.moveaxis(a, axis, -1).reshape(-1, x.shape[axis])
     expected = [products_of_others(*pair) for pair in zip(rows(x), rows(g), strict=True)]

@@ -1,4 +1,4 @@
-"""`python -m tinygrad_rnn`: the demo."""
+"""`python -m tinygrad_rnn`: the demo. `python -m tinygrad_rnn check ...`: one gradient."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Read the command line, run the demo, return the exit status."""
+    """Read the command line, run the demo or a check, return the exit status."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["check"]:
+        from .testing import shell
+
+        return shell.main(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn",
         description="The demo: gradients checked, text learnt, a task that needs the future.",
+        epilog="python -m tinygrad_rnn check --help: check the gradient of a function of yours.",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
     parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")
     parser.add_argument(
         "--out", default="tinygrad_rnn_demo", metavar="DIR", help="where the weights go"
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(given)
     if any(os.environ.get(name) != "1" for name in THREADS):
         # BLAS reads these when NumPy is loaded, which has happened: start again. With matrices
         # this small a second thread costs more than it brings, and sums in another order.
-        command = [sys.executable, "-m", "tinygrad_rnn", *(sys.argv[1:] if argv is None else argv)]
+        command = [sys.executable, "-m", "tinygrad_rnn", *given]
         return subprocess.call(command, env=os.environ | dict.fromkeys(THREADS, "1"))
     from .demo import run
 

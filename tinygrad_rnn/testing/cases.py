@@ -1,32 +1,101 @@
 """For each rule and each composed function: calls with random shapes, values and keywords.
 
-`MAKERS[function](rng)` gives (call, arrays): call(*arrays) is smooth around these arrays, so that
+`draw(function, rng)` gives (call, arrays): call(*arrays) is smooth around these arrays, so that
 numeric derivatives exist. Values lie on lattices whose gaps are wider than any step of the ladder
 (2**-7 times a normal number). A call also runs on plain arrays, where it is NumPy's own.
 """
 
+from __future__ import annotations
+
 import string
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-import tinygrad_rnn as tg
-from tinygrad_rnn import differentiate, functions, primitives, rules
+from .. import differentiate, functions, primitives, rules
+from ..errors import NoGradientError, RuleError
+from ..vjp import Array, Rule, vjp_of
+
+Rng = np.random.Generator
+Size = tuple[int, ...]
+Case = Any  # (call, arrays): a function, and the list of its arguments
+Maker = Callable[[Rng], Case]
 
 GAP = 1 / 16
-MAKERS = {}
+LARGEST = 64  # elements of all arguments together: every one of them is checked
+MAKERS: dict[Any, Maker] = {}
 
 
-def draw(function, rng):
-    """A call, and its arguments: arrays, now and then in Fortran's order."""
-    call, arrays = MAKERS[function](rng)
+def register_cases(function: Callable[..., Any], make: Maker) -> None:
+    """Say how calls of your own function are drawn: `check_all_ops` then checks it too.
+
+        def make(rng):
+            return (lambda x: softsign(x)), [rng.integers(1, 20, 5) / 8]
+
+        testing.register_cases(softsign, make)
+        testing.check_op(softsign)
+
+    function    has a rule (`tg.defvjp`) or is composed of others
+    make        make(rng) -> (call, arrays): call(*arrays) uses the function, on Tensors and on
+                plain arrays alike; arrays are float64, of any shapes (a few elements are enough:
+                every one is checked), and the function is smooth for some 0.05 around them. Draw
+                from rng alone. Vary what can break a rule: shapes, broadcasting, keywords
+
+    A second call for the same function replaces the first. Raises MissingRuleError for a function
+    without a rule, NoGradientError for one without derivative, RuleError where make gives
+    something else.
+    """
+    rule = vjp_of(function)
+    if isinstance(rule, Rule) and not rule.differentiable:
+        raise NoGradientError(f"{rule.name} has no derivative: there is nothing to check")
+    drawn(function, make, np.random.default_rng(0))
+    MAKERS[function] = make
+
+
+def draw(function: Callable[..., Any], rng: Rng) -> Case:
+    """A call, and its arguments: arrays, now and then in Fortran's order.
+
+    call, arrays = draw(np.tanh, np.random.default_rng(0))
+    """
+    if function not in MAKERS:
+        name = getattr(function, "__name__", function)
+        raise NoGradientError(
+            f"nothing says how calls of {name} are drawn. Give check_op a make(rng) -> (call, "
+            "arrays), or register one: testing.register_cases(function, make)"
+        )
+    return drawn(function, MAKERS[function], rng)
+
+
+def drawn(function: Callable[..., Any], make: Maker, rng: Rng) -> Case:
+    """One case of a maker; a small one, if it makes small ones at all."""
+    for _ in range(20):
+        case = make(rng)
+        if not (isinstance(case, tuple) and len(case) == 2 and callable(case[0])):
+            raise _wrong_maker(function, f"{case!r:.80}")
+        call, arrays = case
+        if not (isinstance(arrays, (list, tuple)) and arrays):
+            raise _wrong_maker(function, f"no arrays, but {arrays!r:.80}")
+        dtypes = [str(np.asarray(a).dtype) for a in arrays]
+        if set(dtypes) != {"float64"}:
+            raise _wrong_maker(function, f"arrays of {', '.join(dtypes)}")
+        if sum(np.size(a) for a in arrays) <= LARGEST:
+            break
     return call, [np.array(a, order=pick(rng, "C", "C", "F")) for a in arrays]
 
 
-def cases(*names):
+def _wrong_maker(function: Any, got: str) -> RuleError:
+    return RuleError(
+        f"the cases of {getattr(function, '__name__', function)}: make(rng) must return (call, "
+        f"arrays), a function and a list of float64 arrays; it returned {got}"
+    )
+
+
+def cases(*names: Any) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
     """Register make(function, rng) for these functions."""
 
-    def register(make):
+    def register(make: Callable[..., Case]) -> Callable[..., Case]:
         MAKERS.update({f: partial(make, f) for f in names})
         return make
 
@@ -36,11 +105,11 @@ def cases(*names):
 # ----- shapes, axes ------------------------------------------------------------------------------
 
 
-def pick(rng, *options):
+def pick(rng: Rng, *options: Any) -> Any:
     return options[rng.integers(len(options))]
 
 
-def shape(rng, low=0, high=3, least=0):
+def shape(rng: Rng, low: int = 0, high: int = 3, least: int = 0) -> Size:
     """Some axes, among them often size 1 and now and then size 0 (not below `least`)."""
     sizes = rng.choice(
         [1, 2, 3, 4, 0], p=[0.25, 0.3, 0.25, 0.15, 0.05], size=rng.integers(low, high + 1)
@@ -48,17 +117,17 @@ def shape(rng, low=0, high=3, least=0):
     return tuple(max(least, n) for n in sizes.tolist())
 
 
-def part_of(rng, full):
+def part_of(rng: Rng, full: Size) -> Size:
     """A shape that broadcasts to the full one: axes missing in front, axes of size 1."""
     first = pick(rng, 0, 0, rng.integers(0, len(full) + 1))
     return tuple(n if rng.random() < 0.7 else 1 for n in full[first:])
 
 
-def axis_of(rng, ndim):
+def axis_of(rng: Rng, ndim: int) -> int:
     return int(rng.integers(-ndim, ndim))
 
 
-def axes_of(rng, ndim):
+def axes_of(rng: Rng, ndim: int) -> Any:
     """None, one axis, or several (or none at all) in any order, negative or not."""
     if ndim == 0:
         return pick(rng, None, ())
@@ -68,7 +137,7 @@ def axes_of(rng, ndim):
     )
 
 
-def two_axes(rng, ndim):
+def two_axes(rng: Rng, ndim: int) -> Size:
     """Two different axes, negative or not."""
     return tuple(int(k) - ndim * int(rng.integers(2)) for k in rng.permutation(ndim)[:2])
 
@@ -76,45 +145,45 @@ def two_axes(rng, ndim):
 # ----- values ------------------------------------------------------------------------------------
 
 
-def real(rng, size):
+def real(rng: Rng, size: Any) -> Array:
     """Both signs, never 0."""
     return rng.integers(-24, 24, size) / 8 + GAP
 
 
-def positive(rng, size):
+def positive(rng: Rng, size: Any) -> Array:
     return rng.integers(0, 24, size) / 8 + 4 * GAP
 
 
-def away(rng, size):
+def away(rng: Rng, size: Any) -> Array:
     """Both signs, far from 0: for functions with a pole or a kink there."""
     return (positive(rng, size) + 0.25) * rng.choice([-1, 1], size)
 
 
-def unit(rng, size):
+def unit(rng: Rng, size: Any) -> Array:
     """Inside (-1, 1), away from the ends."""
     return rng.integers(-7, 8, size) / 10 + 1 / 40
 
 
-def above_one(rng, size):
+def above_one(rng: Rng, size: Any) -> Array:
     return positive(rng, size) + 1
 
 
-def odd(rng, size):
+def odd(rng: Rng, size: Any) -> Array:
     return 2.0 * rng.integers(-4, 4, size) + 1
 
 
-def even(rng, size):
+def even(rng: Rng, size: Any) -> Array:
     """An odd number divided by one of these is far from any integer."""
     return rng.choice([-4.0, -2.0, 2.0, 4.0], size)
 
 
-def distinct(rng, size):
+def distinct(rng: Rng, size: Any) -> Array:
     """No two equal, not even in magnitude: the largest is the largest by far."""
     count = int(np.prod(size))
     return (rng.permutation(count) + 2).reshape(size) / 8 * rng.choice([-1, 1], size)
 
 
-def with_zeros(rng, size):
+def with_zeros(rng: Rng, size: Any) -> Array:
     """Now and then one or two zeros: for products."""
     x = np.array(real(rng, size))
     if x.size:
@@ -122,31 +191,31 @@ def with_zeros(rng, size):
     return x
 
 
-def broadcast(rng, *domains):
+def broadcast(rng: Rng, *domains: Callable[..., Array]) -> list[Array]:
     """Operands whose shapes broadcast together, never a tie between two of them."""
     full = shape(rng)
     return [domain(rng, part_of(rng, full)) + k * GAP / 2 for k, domain in enumerate(domains)]
 
 
-def beside(call):
+def beside(call: Callable[..., Any]) -> Callable[..., Any]:
     """Beside the result the first operand's square: gradients of 0 have a scale to be compared."""
     return lambda *xs: (call(*xs), xs[0] * xs[0])
 
 
 # ----- elementwise functions ---------------------------------------------------------------------
 
-UNARY = {
+UNARY: dict[Any, list[Any]] = {
     real: [
         *(np.negative, np.positive, np.absolute, np.square, np.exp, np.exp2, np.expm1),
         *(np.sin, np.cos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh),
-        *(tg.sigmoid, tg.relu, tg.softplus),
+        *(functions.sigmoid, functions.relu, functions.softplus),
     ],
     positive: [np.sqrt, np.log, np.log2, np.log10],
     away: [np.reciprocal, np.cbrt],
     unit: [np.tan, np.arcsin, np.arccos, np.arctanh, np.log1p],
     above_one: [np.arccosh],
 }
-BINARY = {
+BINARY: dict[Any, list[Any]] = {
     (real, real): [np.add, np.subtract, np.multiply, np.maximum, np.minimum, np.logaddexp],
     (real, away): [np.divide, np.hypot, np.arctan2],
     (odd, even): [np.remainder],
@@ -154,11 +223,11 @@ BINARY = {
 }
 
 
-def unary(domain, f, rng):
+def unary(domain: Any, f: Any, rng: Rng) -> Case:
     return f, [domain(rng, shape(rng))]
 
 
-def binary(domains, f, rng):
+def binary(domains: Any, f: Any, rng: Rng) -> Case:
     """Two operands that broadcast, the same Tensor twice, or a Python number on either side."""
     left, right = domains
     before, after, size = float(left(rng, ())), float(right(rng, ())) + GAP / 2, shape(rng)
@@ -179,14 +248,14 @@ for _domains, _functions in BINARY.items():
 
 
 @cases(np.power)
-def power(f, rng):
+def power(f: Any, rng: Rng) -> Case:
     n = pick(rng, 0, 1, 2, 3, -1, -2, 2.0, 0.5, -1.5)
     x = (away if n == int(n) else positive)(rng, shape(rng))
     return pick(rng, binary((positive, real), f, rng), ((lambda x: beside(f)(x, n)), [x]))
 
 
 @cases(np.nan_to_num)
-def nan_to_num(f, rng):
+def nan_to_num(f: Any, rng: Rng) -> Case:
     x = np.array(real(rng, shape(rng)))
     x[rng.random(x.shape) < 0.2] = np.nan
     x[rng.random(x.shape) < 0.1] = np.inf
@@ -194,14 +263,14 @@ def nan_to_num(f, rng):
 
 
 @cases(np.where)
-def where(f, rng):
+def where(f: Any, rng: Rng) -> Case:
     full = shape(rng)
     c = rng.random(part_of(rng, full)) < 0.5
     return (lambda x, y: f(c, x, y)), [real(rng, part_of(rng, full)) for _ in range(2)]
 
 
 @cases(np.select)
-def select(f, rng):
+def select(f: Any, rng: Rng) -> Case:
     full = shape(rng)
     conditions = [rng.random(part_of(rng, full)) < 0.4 for _ in range(2)]
     arrays = [real(rng, part_of(rng, full)) for _ in range(3)]
@@ -213,7 +282,7 @@ def select(f, rng):
 
 
 @cases(np.clip)
-def clip(f, rng):
+def clip(f: Any, rng: Rng) -> Case:
     x, low, high = broadcast(rng, real, real, real)
     return pick(
         rng,
@@ -227,7 +296,7 @@ def clip(f, rng):
 # ----- reductions, and functions along an axis ---------------------------------------------------
 
 
-def reduction(domain, least, f, rng):
+def reduction(domain: Any, least: int, f: Any, rng: Rng) -> Case:
     x = domain(rng, shape(rng, least=least))
     kwargs = {} if rng.random() < 0.3 else {"axis": axes_of(rng, x.ndim)}
     kwargs |= pick(rng, {}, {"keepdims": True}, {"keepdims": False})
@@ -245,7 +314,7 @@ cases(functions.logsumexp)(partial(reduction, real, 1))
 cases(np.std)(partial(reduction, lambda *args: 4 * distinct(*args), 1))
 
 
-def along(domain, low, choices, f, rng):
+def along(domain: Any, low: int, choices: list[Any], f: Any, rng: Rng) -> Case:
     """A function along one axis, or with one of the choices."""
     x = domain(rng, shape(rng, low, least=int(f not in (np.cumsum, np.cumprod, np.sort))))
     one = {"axis": axis_of(rng, x.ndim)} if x.ndim else choices[0]
@@ -260,12 +329,12 @@ cases(np.sort)(partial(along, distinct, 1, [{}, {"axis": None}, {"kind": "stable
 
 
 @cases(functions.root_mean_square)
-def root_mean_square(f, rng):
+def root_mean_square(f: Any, rng: Rng) -> Case:
     return f, [away(rng, (*shape(rng, 0, 2), 3))]
 
 
 @cases(np.linalg.norm)
-def norm(f, rng):
+def norm(f: Any, rng: Rng) -> Case:
     x = distinct(rng, shape(rng, 1, least=1))
     vectors = {"ord": pick(rng, None, 1, 2, 3, 1.5, np.inf, -np.inf), "axis": axis_of(rng, x.ndim)}
     options = [{}, vectors, vectors]
@@ -278,7 +347,7 @@ def norm(f, rng):
 
 
 @cases(rules.average_ties)
-def average_ties(f, rng):
+def average_ties(f: Any, rng: Rng) -> Case:
     g = real(rng, shape(rng, 1))
     axis = axis_of(rng, g.ndim)
     ordered = np.sort(rng.integers(0, 3, g.shape), axis)
@@ -286,7 +355,7 @@ def average_ties(f, rng):
 
 
 @cases(np.diff)
-def diff(f, rng):
+def diff(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 1))
     n, axis = int(rng.integers(0, 4)), axis_of(rng, x.ndim)
     return pick(rng, (f, [x]), ((lambda x: f(x, n, axis)), [x]))
@@ -296,7 +365,7 @@ def diff(f, rng):
 
 
 @cases(np.matmul)
-def matmul(f, rng):
+def matmul(f: Any, rng: Rng) -> Case:
     n, k, m = shape(rng, 3)
     lead = shape(rng, 0, 2)
     a = pick(rng, (k,), (n, k), (*part_of(rng, lead), n, k), (1, n, k))
@@ -306,13 +375,13 @@ def matmul(f, rng):
 
 
 @cases(rules.rows_product)
-def rows_product(f, rng):
+def rows_product(f: Any, rng: Rng) -> Case:
     lead = shape(rng, 1, 2)
     return f, [real(rng, (*lead, 2)), real(rng, (*lead, 3))]
 
 
 @cases(np.dot)
-def dot(f, rng):
+def dot(f: Any, rng: Rng) -> Case:
     k = int(rng.integers(0, 4))
     a = pick(rng, (), (k,), (*shape(rng, 1, 2), k))
     b = pick(rng, (), (k,), (*shape(rng, 0, 1), k, *shape(rng, 1, 1)))
@@ -320,19 +389,19 @@ def dot(f, rng):
 
 
 @cases(np.inner)
-def inner(f, rng):
+def inner(f: Any, rng: Rng) -> Case:
     k = int(rng.integers(0, 4))
     a, b = (pick(rng, (), (*shape(rng, 0, 2), k), (*shape(rng, 0, 2), k)) for _ in range(2))
     return f, [real(rng, a), real(rng, b)]
 
 
 @cases(np.outer)
-def outer(f, rng):
+def outer(f: Any, rng: Rng) -> Case:
     return f, [real(rng, shape(rng, 0, 2)), real(rng, shape(rng, 0, 2))]
 
 
 @cases(np.tensordot)
-def tensordot(f, rng):
+def tensordot(f: Any, rng: Rng) -> Case:
     m, k, j, n = shape(rng, 4, 4)
     a, b, axes = pick(
         rng,
@@ -358,7 +427,7 @@ SUBSCRIPTS = """
 
 
 @cases(np.einsum)
-def einsum(f, rng):
+def einsum(f: Any, rng: Rng) -> Case:
     subscripts = pick(rng, *SUBSCRIPTS)
     sizes = dict(zip(string.ascii_letters, rng.permutation([0, *[1, 2, 3] * 20]), strict=False))
     lead = shape(rng, 0, 2, least=1)
@@ -373,7 +442,7 @@ def einsum(f, rng):
 
 
 @cases(rules.einsum_product)
-def einsum_product(f, rng):
+def einsum_product(f: Any, rng: Rng) -> Case:
     labels = pick(rng, ("ij", "jk", "ik"), ("ij", "k", "i"), ("i", "ij", "j", ""), ("ijk", "kj"))
     sizes = dict(zip("ijk", shape(rng, 3), strict=True))
     arrays = [real(rng, [sizes[c] for c in name]) for name in labels[:-1]]
@@ -384,7 +453,7 @@ def einsum_product(f, rng):
 
 
 @cases(np.reshape)
-def reshape(f, rng):
+def reshape(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng))
     flat = -1 if x.size else 0
     new = pick(rng, flat, (flat, 1), (1, *x.shape[::-1]), x.size)
@@ -393,32 +462,32 @@ def reshape(f, rng):
 
 
 @cases(np.ravel)
-def ravel(f, rng):
+def ravel(f: Any, rng: Rng) -> Case:
     order = pick(rng, "C", "F")
     return (lambda x: f(x, order)), [real(rng, shape(rng))]
 
 
 @cases(np.atleast_1d, np.atleast_2d)
-def at_least(f, rng):
+def at_least(f: Any, rng: Rng) -> Case:
     return f, [real(rng, shape(rng)) for _ in range(rng.integers(1, 3))]
 
 
 @cases(np.transpose)
-def transpose(f, rng):
+def transpose(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng))
     axes = [int(k) - x.ndim * int(rng.integers(2)) for k in rng.permutation(x.ndim)]
     return pick(rng, (f, [x]), ((lambda x: f(x, axes)), [x]))
 
 
 @cases(np.swapaxes)
-def swapaxes(f, rng):
+def swapaxes(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 1))
     a, b = axis_of(rng, x.ndim), axis_of(rng, x.ndim)
     return (lambda x: f(x, a, b)), [x]
 
 
 @cases(np.moveaxis)
-def moveaxis(f, rng):
+def moveaxis(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 2))
     a, b = (two_axes(rng, x.ndim) for _ in range(2))
     one = (lambda x: f(x, a[0], b[0])), [x]
@@ -426,7 +495,7 @@ def moveaxis(f, rng):
 
 
 @cases(np.expand_dims)
-def expand_dims(f, rng):
+def expand_dims(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng))
     axis = pick(rng, int(rng.integers(-x.ndim - 1, x.ndim + 1)), (0, -1), (1,))
     axis = 0 if axis == (1,) and not x.ndim else axis
@@ -434,27 +503,27 @@ def expand_dims(f, rng):
 
 
 @cases(np.squeeze)
-def squeeze(f, rng):
+def squeeze(f: Any, rng: Rng) -> Case:
     x = real(rng, (1, *shape(rng, 0, 2), 1))
     axis = pick(rng, None, 0, -1, (0, -1), ())
     return (lambda x: f(x, axis)), [x]
 
 
 @cases(np.broadcast_to)
-def broadcast_to(f, rng):
+def broadcast_to(f: Any, rng: Rng) -> Case:
     full = shape(rng, 1)
     x = real(rng, part_of(rng, full))
     return (lambda x: f(x, full)), [x]
 
 
 @cases(np.tile)
-def tile(f, rng):
+def tile(f: Any, rng: Rng) -> Case:
     reps = pick(rng, 2, 0, (2,), (2, 3), (1, 2, 1), (2, 1, 1, 2), ())
     return (lambda x: f(x, reps)), [real(rng, shape(rng))]
 
 
 @cases(np.repeat)
-def repeat(f, rng):
+def repeat(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, least=1))
     axis = axis_of(rng, x.ndim) if x.ndim and rng.random() < 0.7 else None
     count = x.size if axis is None else x.shape[axis]
@@ -463,21 +532,21 @@ def repeat(f, rng):
 
 
 @cases(np.flip)
-def flip(f, rng):
+def flip(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng))
     axis = axes_of(rng, x.ndim)
     return pick(rng, (f, [x]), ((lambda x: f(x, axis)), [x]))
 
 
 @cases(np.rot90)
-def rot90(f, rng):
+def rot90(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 2))
     k, axes = int(rng.integers(-3, 6)), two_axes(rng, x.ndim)
     return pick(rng, (f, [x]), ((lambda x: f(x, k, axes)), [x]))
 
 
 @cases(np.roll)
-def roll(f, rng):
+def roll(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 1))
     n, m, axis = int(rng.integers(-4, 5)), int(rng.integers(-4, 5)), axis_of(rng, x.ndim)
     several = tuple(range(x.ndim))
@@ -486,14 +555,14 @@ def roll(f, rng):
 
 
 @cases(rules.pad_constant)
-def pad_constant(f, rng):
+def pad_constant(f: Any, rng: Rng) -> Case:
     width = pick(rng, 2, (1, 2), ((0, 3), (1, 0)), 0)
     value = pick(rng, 0, 2.5)
     return (lambda x: f(x, pad_width=width, constant_values=value)), [real(rng, shape(rng, 2, 2))]
 
 
 @cases(np.pad)
-def pad(f, rng):
+def pad(f: Any, rng: Rng) -> Case:
     width = pick(rng, 2, (1, 5), ((0, 3), (1, 0)))
     mode = pick(rng, "edge", "reflect", "symmetric", "wrap")
     kwargs = pick(rng, {}, {"constant_values": 2.5}, {"mode": mode}, {"mode": mode})
@@ -504,7 +573,7 @@ def pad(f, rng):
 
 
 @cases(np.concatenate, np.append)
-def concatenate(f, rng):
+def concatenate(f: Any, rng: Rng) -> Case:
     base = list(shape(rng, 1))
     axis = pick(rng, None, *[axis_of(rng, len(base))] * 4)
     arrays = []
@@ -519,7 +588,7 @@ def concatenate(f, rng):
 
 
 @cases(np.stack)
-def stack(f, rng):
+def stack(f: Any, rng: Rng) -> Case:
     size = shape(rng)
     axis = int(rng.integers(-len(size) - 1, len(size) + 1))
     arrays = [real(rng, size) for _ in range(rng.integers(1, 4))]
@@ -528,7 +597,7 @@ def stack(f, rng):
 
 
 @cases(np.vstack, np.hstack, np.column_stack)
-def joined(f, rng):
+def joined(f: Any, rng: Rng) -> Case:
     n, k, m = shape(rng, 3)
     columns = [(n, k), (n, m)]
     mixed = {
@@ -542,7 +611,7 @@ def joined(f, rng):
 
 
 @cases(np.split, np.array_split)
-def split(f, rng):
+def split(f: Any, rng: Rng) -> Case:
     x = real(rng, (4, *shape(rng, 0, 2)))
     parts = pick(
         rng, 2, 4, [1, 3], [2], np.array([0, 3, 3]), *([3, 5] if f is np.array_split else [])
@@ -553,18 +622,18 @@ def split(f, rng):
 
 
 @cases(primitives.unstack)
-def unstack(f, rng):
+def unstack(f: Any, rng: Rng) -> Case:
     return (lambda x: tuple(x)), [real(rng, (int(rng.integers(1, 4)), *shape(rng, 0, 2)))]
 
 
 @cases(differentiate.rerun)
-def checkpoint(f, rng):
-    block = tg.checkpoint(lambda x, y: (np.tanh(x * y) * x, x + y))
+def checkpoint(f: Any, rng: Rng) -> Case:
+    block = differentiate.checkpoint(lambda x, y: (np.tanh(x * y) * x, x + y))
     return block, broadcast(rng, real, real)
 
 
 @cases(primitives.astype)
-def astype(f, rng):
+def astype(f: Any, rng: Rng) -> Case:
     return (lambda x: x.astype(np.float64) * 2), [real(rng, shape(rng))]
 
 
@@ -572,7 +641,7 @@ def astype(f, rng):
 
 
 @cases(primitives.getitem)
-def getitem(f, rng):
+def getitem(f: Any, rng: Rng) -> Case:
     x = real(rng, (3, 4, 2))
     index = pick(
         rng,
@@ -604,7 +673,7 @@ def getitem(f, rng):
 
 
 @cases(np.take)
-def take(f, rng):
+def take(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 1, least=1))
     axis = pick(rng, None, *[axis_of(rng, x.ndim)] * 2)
     count = x.size if axis is None else x.shape[axis]
@@ -614,7 +683,7 @@ def take(f, rng):
 
 
 @cases(rules.scatter)
-def scatter(f, rng):
+def scatter(f: Any, rng: Rng) -> Case:
     array = primitives.ARRAY
     rows, all_of_it = rng.integers(0, 4, 3), primitives.Slice(None, None, None)
     size, new, index, arrays = pick(
@@ -629,29 +698,29 @@ def scatter(f, rng):
 
 
 @cases(np.take_along_axis)
-def take_along_axis(f, rng):
+def take_along_axis(f: Any, rng: Rng) -> Case:
     full = shape(rng, 1)
     axis = axis_of(rng, len(full))
-    x, picked = ([n if rng.random() < 0.8 else 1 for n in full] for _ in range(2))
-    x[axis], picked[axis] = max(1, full[axis]), int(rng.integers(0, 4))
-    picked = rng.integers(0, x[axis], picked)
-    return (lambda x: f(x, picked, axis)), [real(rng, x)]
+    size, rows = ([n if rng.random() < 0.8 else 1 for n in full] for _ in range(2))
+    size[axis], rows[axis] = max(1, full[axis]), int(rng.integers(0, 4))
+    picked = rng.integers(0, size[axis], rows)
+    return (lambda x: f(x, picked, axis)), [real(rng, size)]
 
 
 @cases(rules.scatter_along)
-def scatter_along(f, rng):
+def scatter_along(f: Any, rng: Rng) -> Case:
     rows = rng.integers(0, 4, (2, 3))
     return (lambda g: f(g, rows, shape=(2, 4), axis=-1)), [real(rng, (2, 3))]
 
 
 @cases(np.diagonal, np.trace)
-def diagonal(f, rng):
+def diagonal(f: Any, rng: Rng) -> Case:
     x = real(rng, shape(rng, 2))
     offset, (i, j) = int(rng.integers(-3, 4)), two_axes(rng, x.ndim)
     return pick(rng, (f, [x]), ((lambda x: f(x, offset, i, j)), [x]))
 
 
 @cases(np.diag, np.tril, np.triu)
-def triangles(f, rng):
+def triangles(f: Any, rng: Rng) -> Case:
     k = int(rng.integers(-3, 4))
     return (lambda x: f(x, k)), [real(rng, shape(rng, 1, 2 if f is np.diag else 3))]

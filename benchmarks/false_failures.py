@@ -17,7 +17,6 @@ import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 for name in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM"):
     os.environ[f"{name}_NUM_THREADS"] = "1"  # before NumPy is imported
@@ -26,12 +25,7 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
-
-try:
-    from tinygrad_rnn.testing import cases
-except ImportError:  # the generators have not moved into the package yet
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import op_cases as cases
+from tinygrad_rnn.testing import cases
 
 TIGHT = 1e-11
 VERDICTS = ("PASS", "KINK", "FAIL", "INCONCLUSIVE")
@@ -49,12 +43,7 @@ def progress(done, count, start):
 
 def ratio(finding, rtol):
     """Difference over what the check allows."""
-    allowed = getattr(finding, "allowed", None)
-    if allowed is None:  # TODO: delete this branch when every Finding has .allowed
-        size = finding.scale if finding.index is None else abs(finding.backward)
-        rounding = 1e3 * np.finfo(np.float64).eps * finding.scale
-        allowed = 10 * finding.numeric.error + rtol * size + rounding
-    return finding.difference / allowed if allowed else 0.0
+    return finding.difference / finding.allowed if finding.allowed else 0.0
 
 
 def smooth(count, seed):

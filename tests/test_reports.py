@@ -41,6 +41,11 @@ def edited(array, index, value):
         (np.roll(right, 1, 1), right, "shifted by 1 along axis 1"),
         (np.broadcast_to(right.sum(0), (3, 4)), right, "summed along axis 0 and repeated"),
         (edited(right, 2, 7.0), right, "only index 2 along axis 0 (of 3) is wrong"),
+        (
+            edited(rng.standard_normal((3, 4)), 2, right[2]),
+            right,
+            "right only at index 2 along axis 0",
+        ),
         (edited(edited(right, (0, 1), 7.0), (2, 2), 0), right, "only [[0, 1], [2, 2]] wrong"),
         (np.where(right > 0, right, 0), right, "elements where it should not be"),
         (right + 1e-7 * rng.standard_normal((3, 4)), right, "a float32 detour, or an eps"),

@@ -6,11 +6,13 @@
 Needs NumPy only. The numeric side never touches the engine: functions run on plain arrays.
 """
 
+from .cases import register_cases
 from .checks import check_grads, check_vjp, grad_report, observers
 from .derivatives import adjoint_gap, directional_derivative, numerical_gradient, taylor_rates
 from .diagnose import diagnose
 from .locate import NodeVerdict, locate
 from .numeric import Derivative, ladder
+from .ops import SuiteReport, check_all_ops, check_op
 from .parameters import plain
 from .report import Finding, GradientError, GradReport
 from .watched import Watched
@@ -21,9 +23,12 @@ __all__ = [
     "GradReport",
     "GradientError",
     "NodeVerdict",
+    "SuiteReport",
     "Watched",
     "adjoint_gap",
+    "check_all_ops",
     "check_grads",
+    "check_op",
     "check_vjp",
     "diagnose",
     "directional_derivative",
@@ -33,5 +38,6 @@ __all__ = [
     "numerical_gradient",
     "observers",
     "plain",
+    "register_cases",
     "taylor_rates",
 ]

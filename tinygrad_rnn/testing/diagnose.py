@@ -82,6 +82,15 @@ def _partial(a: np.ndarray, b: np.ndarray, size: float) -> Iterator[str]:
                 k = int(lines.argmax())
                 yield f"only index {k} along axis {axis} (of {a.shape[axis]}) is wrong"
                 return
+        for axis in range(a.ndim):
+            lines = bad.any(tuple(k for k in range(a.ndim) if k != axis))
+            if a.shape[axis] > 2 and (~lines).sum() == 1 and lines.argmin() in (0, len(lines) - 1):
+                k = int(lines.argmin())
+                yield (
+                    f"right only at index {k} along axis {axis} (of {a.shape[axis]}): is a carry "
+                    "along it forgotten?"
+                )
+                return
         if bad.sum() <= 3:
             yield f"only {[list(map(int, at)) for at in np.argwhere(bad)]} wrong"
             return

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ..cells import leaves
-from ..differentiate import grad
 from ..graph import Node, run_vjp
 from ..tensor import Tensor
 from ..vjp import COMPOSED, RULES
 from .cases import MAKERS, Maker, draw, drawn
-from .checks import GradientError, GradReport, grad_report
+from .checks import grad_report
+from .report import GradientError, GradReport
 
 VERDICTS = ("PASS", "KINK", "INCONCLUSIVE", "FAIL")  # from good to bad
 VALUES_ONLY = (np.allclose, np.array_equal)  # composed functions that have no derivative
@@ -162,7 +159,7 @@ def _is_ours(function: Any) -> bool:
 
 def _raised(report: SuiteReport, cause: Exception | None = None) -> SuiteReport:
     if not report.ok:
-        raise GradientError(cast(Any, report)) from cause
+        raise GradientError(report) from cause
     return report
 
 
@@ -182,18 +179,17 @@ def _check(
         try:
             call, arrays = drawn(function, make, np.random.default_rng(seed))
             faults = [*_wrong_values(call, arrays, function in RULES)]
-            reports = (
-                []
-                if faults
-                else [*_grad_reports(call, arrays, f"{name}, {case}", seed, rtol, order)]
-            )
-            faults = faults or [*_casts(call, arrays)]
+            if not faults:
+                found = grad_report(
+                    call, *arrays, oracle="both", directions="all", order=order, rtol=rtol,
+                    seed=seed, name=f"{name}, {case}",
+                )  # fmt: skip
+                faults = [*_casts(call, arrays)]
         except Exception as error:  # whatever a wrong rule raises; the other ops are still checked
             faults, cause = [f"{type(error).__name__}: {error}"], cause or error
         if faults:
             report.note(name, "FAIL", f"{case}: {faults[0]}\n{repeat}")
-            continue
-        for found in reports:
+        else:
             report.add(name, found, case, repeat)
     return cause
 
@@ -240,39 +236,3 @@ def _casts(call: Callable[..., Any], arrays: list[Any]) -> Iterator[str]:
                 yield f"the gradient of argument {i} of {op} is {dtypes}"
             if parent not in nodes:
                 nodes.append(parent)
-
-
-def _grad_reports(
-    call: Callable[..., Any], arrays: list[Any], name: str, seed: int, rtol: float, order: int
-) -> Iterator[GradReport]:
-    """The reports of all orders."""
-    options: dict[str, Any] = {"oracle": "both", "order": order}
-    known = inspect.signature(grad_report).parameters
-    options = {key: value for key, value in options.items() if key in known}
-    options |= {"directions": "all", "rtol": rtol, "seed": seed}
-    yield grad_report(call, *arrays, name=name, **options)
-    if order == 2 and "order" not in known:  # TODO: goes when grad_report knows `order`
-        yield grad_report(*_gradients(call, arrays, seed), name=f"{name}, order 2", **options)
-
-
-def _gradients(
-    call: Callable[..., Any], arrays: list[Any], seed: int
-) -> tuple[Callable[..., Any], Any]:
-    """The gradients of sum(v * call(*xs)) as a function of one vector, all xs and v; the vector."""
-    rng = np.random.default_rng(seed)
-    outs = [rng.standard_normal(np.shape(out)) for out in _outputs(call(*arrays))]
-    parts = [*arrays, *outs]
-    ends = np.cumsum([0, *(math.prod(np.shape(a)) for a in parts)]).tolist()
-
-    def gradients(vector: Any) -> tuple[Any, ...]:
-        recorded = isinstance(vector, Tensor)
-        cut = [vector[i:j] for i, j in pairwise(ends)]
-        cut = [piece.reshape(np.shape(a)) for piece, a in zip(cut, parts, strict=True)]
-        xs, vs = cut[: len(arrays)], cut[len(arrays) :]
-        xs = xs if recorded else [Tensor(x, requires_grad=True) for x in xs]
-        total: Any = sum((out * v).sum() for out, v in zip(_outputs(call(*xs)), vs, strict=True))
-        found = grad(total, xs, create_graph=recorded, allow_unused=True)
-        whole = [np.zeros_like(x) if g is None else g for g, x in zip(found, xs, strict=True)]
-        return tuple(whole if recorded else [g.data for g in whole])
-
-    return gradients, np.concatenate([np.ravel(a) for a in parts])

@@ -6,7 +6,6 @@ import argparse
 import ast
 import importlib
 import importlib.util
-import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -53,10 +52,8 @@ def main(argv: list[str]) -> int:
         "in the names of that file, and np, tg, testing. Float arrays among the positional "
         "arguments are checked, keywords are passed on",
     )
-    known = inspect.signature(grad_report).parameters
     for flag, (kind, text) in FLAGS.items():
-        if flag in known:
-            parser.add_argument(f"--{flag}", type=kind, default=argparse.SUPPRESS, help=text)
+        parser.add_argument(f"--{flag}", type=kind, default=argparse.SUPPRESS, help=text)
     options = vars(parser.parse_args(argv))
     place, call = split(options.pop("call"))
     try:

@@ -150,6 +150,22 @@ def test_ufuncs_of_others_are_users_ops():
     assert check_all_ops(count=1).unchecked == [theirs.__name__]
 
 
+def test_an_own_op_with_a_name_of_the_librarys_is_another_op():
+    own = tg.primitive(lambda x: x * x)
+    own.__name__ = "vstack"
+    tg.defvjp(own, lambda g, x0: g * x0)
+    register_cases(own, lambda rng: (own, [np.ones(2)]))
+    with pytest.raises(GradientError, match=rf"^{__name__}\.vstack: FAIL") as caught:
+        check_all_ops(count=1)
+    assert caught.value.report.verdicts["vstack"] == "PASS"
+
+
+def test_a_check_of_nothing_is_an_error_not_a_pass():
+    for check in (check_all_ops, functools.partial(check_op, np.tanh)):
+        with pytest.raises(errors.NoGradientError, match="at least 1"):
+            check(count=0)
+
+
 def test_what_cannot_be_decided_is_no_pass():
     tg.defvjp(cube, lambda g, x0: g * 3 * x0**2)
     vague = lambda x: 1e12 + cube(x)

@@ -125,7 +125,7 @@ def check_op(
     if make is None:
         draw(function, np.random.default_rng(seed))
     seeds = range(seed, seed + count)
-    name = function.__name__
+    name = getattr(function, "__name__", type(function).__name__)
     cause = _check(report, name, function, make or MAKERS[function], seeds, rtol, order)
     return _raised(report, cause)
 
@@ -141,7 +141,8 @@ def check_all_ops(
     rules are checked where `register_cases` says how, else listed as `unchecked`.
     """
     report = SuiteReport()
-    for function in dict.fromkeys([*COMPOSED, *RULES]):  # users' rules stand last
+    everything = dict.fromkeys([*RULES, *COMPOSED])
+    for function in sorted(everything, key=_is_ours, reverse=True):
         if function in VALUES_ONLY or (function in RULES and not RULES[function].differentiable):
             continue
         name = function.__name__

@@ -41,7 +41,7 @@ def progress(done, count, start):
 # ----- smooth cases ------------------------------------------------------------------------------
 
 
-def ratio(finding, rtol):
+def ratio(finding):
     """Difference over what the check allows."""
     return finding.difference / finding.allowed if finding.allowed else 0.0
 
@@ -63,9 +63,8 @@ def smooth(count, seed):
                 verdict, worst = type(error).__name__, str(error)
             else:
                 verdict, worst = report.verdict, report.worst
-                rtol = options.get("rtol", 1e-9)
                 passed = [f for f in report.findings if f.verdict == "PASS"]
-                ratios = [(ratio(f, rtol), i, function.__name__, str(f)) for f in passed]
+                ratios = [(ratio(f), i, function.__name__, str(f)) for f in passed]
                 near[name] = heapq.nlargest(NEAREST, near[name] + sorted(ratios)[-1:])
                 comparisons += len(report.findings)
             verdicts[name][verdict] += 1

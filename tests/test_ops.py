@@ -98,7 +98,8 @@ def test_a_failing_case_can_be_repeated():
     text = failure(np.maximum)
     (seed,) = set(re.findall(r"repeat it: testing.check_op\(maximum, seed=(\d+), count=1\)", text))
     again = failure(np.maximum, seed=int(seed), count=1)
-    assert again.splitlines()[:-1] == text.splitlines()[:-1]
+    number = lambda lines: [re.sub(r"#\d+", "#", line) for line in lines.splitlines()[:-1]]
+    assert number(again) == number(text)
     assert again.splitlines()[-1].startswith("gradients: 0 of 1 ops, 1 checks")
 
 
@@ -138,7 +139,7 @@ def test_rules_of_users_are_listed_and_checked_once_they_have_cases():
 
 def test_an_op_needs_no_registration_where_its_cases_are_given():
     tg.defvjp(cube, lambda g, x0: g * 3 * x0**2)
-    assert check_op(cube, make, order=2, count=5).counts == {"PASS": 10}
+    assert check_op(cube, make, order=2, count=5).counts == {"PASS": 5}
     assert check_op(tg.layer_norm, lambda rng: (tg.layer_norm, [rng.normal(size=4)])).ok
     tg.defvjp(cube, lambda g, x0: g * x0**2)
     assert "repeat it: testing.check_op(cube, make, seed=7, count=1)" in failure(cube, make, seed=7)
@@ -148,6 +149,22 @@ def test_ufuncs_of_others_are_users_ops():
     theirs = np.frompyfunc(lambda x: x, 1, 1)
     tg.defvjp(theirs, lambda g: g)
     assert check_all_ops(count=1).unchecked == [theirs.__name__]
+
+
+def test_an_own_op_with_a_name_of_the_librarys_is_another_op():
+    own = tg.primitive(lambda x: x * x)
+    own.__name__ = "vstack"
+    tg.defvjp(own, lambda g, x0: g * x0)
+    register_cases(own, lambda rng: (own, [np.ones(2)]))
+    with pytest.raises(GradientError, match=rf"^{__name__}\.vstack: FAIL") as caught:
+        check_all_ops(count=1)
+    assert caught.value.report.verdicts["vstack"] == "PASS"
+
+
+def test_a_check_of_nothing_is_an_error_not_a_pass():
+    for check in (check_all_ops, functools.partial(check_op, np.tanh)):
+        with pytest.raises(errors.NoGradientError, match="at least 1"):
+            check(count=0)
 
 
 def test_what_cannot_be_decided_is_no_pass():
@@ -203,7 +220,9 @@ def test_a_wrong_value_is_caught(monkeypatch):
     half = lambda tup: np.concatenate([np.atleast_2d(a) for a in tup]).astype(np.float32)
     monkeypatch.setitem(COMPOSED, np.vstack, half)
     assert ": float32 (" in failure(np.vstack)
-    assert "wrong value" not in failure(np.tanh, lambda rng: (lambda x: x * np.nan, [np.ones(2)]))
+    assert "wrong value: element" not in failure(
+        np.tanh, lambda rng: (lambda x: x * np.nan, [np.ones(2)])
+    )
     monkeypatch.setitem(COMPOSED, np.array_split, lambda ary, parts, axis: [ary] * 9)
     assert "results on Tensors, " in failure(np.array_split)
 

@@ -47,7 +47,11 @@ def edited(array, index, value):
             "right only at index 2 along axis 0",
         ),
         (edited(edited(right, (0, 1), 7.0), (2, 2), 0), right, "only [[0, 1], [2, 2]] wrong"),
-        (np.where(right > 0, right, 0), right, "elements where it should not be"),
+        (
+            right * (np.eye(3, 4) + np.eye(3, 4, 1) == 0),
+            right,
+            "zero in 6 of 12 elements where it should not be",
+        ),
         (right + 1e-7 * rng.standard_normal((3, 4)), right, "a float32 detour, or an eps"),
         (edited(right, (0, 0), np.nan), right, "1 of 12 elements are not finite"),
     ],

@@ -120,7 +120,7 @@ def test_wrong_and_inconclusive_gradients_give_status_1(folder, capsys):
         ("own.py:slope(start)", "slope is a float, not a function"),
         ("no.such.module:f(1.0)", "there is no module no.such.module"),
         ("own.py:right(x=start)", "NoGradientError: there is nothing to check"),
-        ("own.py:right(np.ones(2, 'f4'))", "DtypeError: x is float32"),
+        ("own.py:right(np.ones(2, 'f2'))", "DtypeError: x is float16"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_status_2(folder, capsys, text, says):

@@ -29,7 +29,7 @@ from .vjp import Array, Rule, Static
 # ----- nodes -------------------------------------------------------------------------------------
 
 _next_id = itertools.count(1).__next__
-_ENGINE = {  # a call made in these files is shown at the line that led to it
+INSIDE = {  # a call made in these files is shown at the line that led to it
     str(Path(__file__).with_name(f"{name}.py"))
     for name in ("graph", "tensor", "differentiate", "rules", "composed", "functions", "losses")
 }
@@ -61,7 +61,7 @@ class Node:
         self.place = record.place
         # The line of code is looked up only when an error shows it: two fields, no formatting.
         frame = sys._getframe(2)
-        while frame.f_code.co_filename in _ENGINE and frame.f_back:
+        while frame.f_code.co_filename in INSIDE and frame.f_back:
             frame = frame.f_back
         self.code, self.at = frame.f_code, frame.f_lasti
 

@@ -11,7 +11,8 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -20,10 +21,14 @@ import numpy as np
 from ..cells import leaves, map_tree
 from ..differentiate import grad, no_grad
 from ..errors import ConversionError, DtypeError, NoGradientError
+from ..graph import INSIDE
 from ..module import Module, Parameter, find
 from ..record import recording
 from ..tensor import Tensor
 from .parameters import swapped
+
+# A node that a check records was made at the line that asked for the check, not in this package.
+INSIDE.update(str(file) for file in Path(__file__).parent.glob("*.py"))
 
 
 @dataclass
@@ -113,7 +118,7 @@ class Gradients(Subject):
             )
         self.f, self.args, self.modules, self.inner = inner.f, inner.args, [], inner
         count = len(inner.variables)
-        self.variables = inner.variables + [
+        self.variables = [replace(v, name=f"{v.name}, order 2") for v in inner.variables] + [
             Variable(f"the cotangent of output {k}", v) for k, v in enumerate(cotangents)
         ]
         self.chosen = [*inner.chosen, *range(count, len(self.variables))]
@@ -197,14 +202,10 @@ def _owners(
         if isinstance(arg, Module):
             yield names[k], arg, k
     bare: list[tuple[str, Tensor]] = []
-    inner = getattr(f, "func", f)  # functools.partial
-    if inspect.isfunction(inner):
-        enclosed = dict(inspect.getclosurevars(inner).nonlocals)
-        used = {name: inner.__globals__.get(name) for name in _global_names(inner.__code__)}
-        for name, value in (used | enclosed).items():
-            for path, module in find(value, Module, name):
-                yield path, module, None
-            bare += list(find(value, Tensor, name))
+    for name, value in _used(f):
+        for path, module in find(value, Module, name):
+            yield path, module, None
+        bare += list(find(value, Tensor, name))
     for item in wrt if isinstance(wrt, (list, tuple)) else [wrt]:
         if isinstance(item, Module):
             yield type(item).__name__, item, None
@@ -213,6 +214,25 @@ def _owners(
     for name, tensor in bare:
         if tensor.requires_grad and tensor._leaf is not None:
             yield name, tensor, None
+
+
+def _used(f: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """What a function closes over and what it takes from its module, with their names.
+
+    Functions among these are looked through in turn, but for those of NumPy and this package.
+    """
+    seen = set() if seen is None else seen
+    f = getattr(f, "func", f)  # of functools.partial
+    f = getattr(f, "__func__", f)  # of a method
+    if not inspect.isfunction(f) or id(f) in seen:
+        return
+    seen.add(id(f))
+    enclosed = dict(inspect.getclosurevars(f).nonlocals)
+    used = {name: f.__globals__.get(name) for name in _global_names(f.__code__)}
+    for name, value in (used | enclosed).items():
+        yield name, value
+        if str(getattr(value, "__module__", "")).split(".")[0] not in ("numpy", "tinygrad_rnn"):
+            yield from _used(value, seen)
 
 
 def _global_names(code: CodeType) -> set[str]:

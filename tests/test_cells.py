@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
-from tinygrad_rnn.cells import leaves, map_tree
+from tinygrad_rnn.nests import leaves, map_tree
 
 MAKERS = {
     "RNN": lambda rng: tg.RNNCell(2, 3, rng=rng),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import graph, primitives, rules, testing
-from tinygrad_rnn.cells import leaves
+from tinygrad_rnn.nests import leaves
 from tinygrad_rnn.testing import cases
 from tinygrad_rnn.vjp import COMPOSED, RULES
 

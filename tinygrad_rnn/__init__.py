@@ -19,7 +19,7 @@ from .functions import layer_norm, log_softmax, logsumexp, relu, sigmoid, softma
 from .losses import cross_entropy, mse, rmse
 from .module import Linear, Module, Parameter
 from .optim import SGD, Adagrad, Adam, clip_grad_norm
-from .recurrent import RNN, BiRNN, RNNOutput
+from .recurrent import RNN, BiRNN, Chain, RNNOutput, Stream, generate
 from .rules import primitive
 from .tensor import Tensor
 from .vjp import Array, defvjp, vjp_of
@@ -34,6 +34,7 @@ __all__ = [
     "Array",
     "BiRNN",
     "Cell",
+    "Chain",
     "GRUCell",
     "LSTMCell",
     "Linear",
@@ -41,6 +42,7 @@ __all__ = [
     "Parameter",
     "RNNCell",
     "RNNOutput",
+    "Stream",
     "Tensor",
     "checkpoint",
     "clip_grad_norm",
@@ -48,6 +50,7 @@ __all__ = [
     "defvjp",
     "detect_nonfinite",
     "errors",
+    "generate",
     "grad",
     "hvp",
     "init",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,43 +11,12 @@ from .errors import CellError
 from .functions import activation as activation_named
 from .functions import sigmoid
 from .module import Module, Parameter
+from .nests import form, leaves, summary
 from .vjp import Array
-
-
-def map_tree(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply f to the arrays of a nest of tuples, NamedTuples and dicts; other nests must match.
-
-    map_tree(np.shape, (np.ones(2), {"c": np.ones(3)}))      # ((2,), {'c': (3,)})
-    """
-    if any(_form(other) != _form(tree) for other in others):
-        raise CellError(f"expected {_summary(tree)}, got {', '.join(map(_summary, others))}")
-    if isinstance(tree, dict):
-        return {key: map_tree(f, tree[key], *[other[key] for other in others]) for key in tree}
-    if isinstance(tree, tuple):
-        items = [map_tree(f, *item) for item in zip(tree, *others, strict=True)]
-        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
-    return f(tree, *others)
-
-
-def _form(tree: Any) -> Any:
-    """What must agree between nests: a dict's keys, a tuple's length, None for an array."""
-    if isinstance(tree, dict):
-        return set(tree)
-    return len(tree) if isinstance(tree, tuple) else None
 
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def leaves(tree: Any) -> list[Any]:
-    """The arrays of a nest, in order.
-
-    leaves((1, {"c": 2}))      # [1, 2]
-    """
-    found: list[Any] = []
-    map_tree(found.append, tree)
-    return found
 
 
 class Cell(Module):
@@ -95,22 +63,22 @@ class Cell(Module):
         result, name = self.step(x, state), type(self).__name__
         if isinstance(result, tuple) and len(result) == 2:
             output, new = result
-        elif _form(state) is None and not isinstance(result, (tuple, dict)):
+        elif form(state) is None and not isinstance(result, (tuple, dict)):
             output = new = result
         else:
             raise CellError(
                 f"{name}.step must return (output, new state), a tuple of two; got "
-                f"{_summary(result)}"
+                f"{summary(result)}"
             )
-        if _form(new) != _form(state):
+        if form(new) != form(state):
             raise CellError(
-                f"{name}.step got {_summary(state)} as its state and returned {_summary(new)} as "
+                f"{name}.step got {summary(state)} as its state and returned {summary(new)} as "
                 "the new one. It returns (output, new state)"
             )
         for value in (output, *leaves(new)):
             if not _is_array(value):
                 hint = "; was `return` forgotten?" if value is None else ""
-                raise CellError(f"{name}.step must return arrays, got {_summary(value)}{hint}")
+                raise CellError(f"{name}.step must return arrays, got {summary(value)}{hint}")
         return output, new
 
 
@@ -129,15 +97,6 @@ def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
         return np.zeros((*batch, *shape), dtype)
     items = [_zeros(item, batch, dtype) for item in shape]
     return type(shape)(*items) if hasattr(shape, "_fields") else tuple(items)
-
-
-def _summary(value: Any) -> str:
-    """What a step returned, for an error: `a tuple of 3`, `a dict of c, h`, `an array (2, 4)`."""
-    if isinstance(value, dict):
-        return f"a dict of {', '.join(sorted(map(str, value)))}"
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"an array {value.shape}" if hasattr(value, "shape") else f"a {type(value).__name__}"
 
 
 class RNNCell(Cell):

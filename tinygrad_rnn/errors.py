@@ -359,3 +359,70 @@ def description_of(node: Any) -> str:
     line = list(node.code.co_positions())[node.at // 2][0] or node.code.co_firstlineno
     source = linecache.getline(file, line).strip()
     return f"{name} #{node.id} {shapes}{place}, made at {Path(file).name}:{line}: {source}"
+
+
+# ----- layers over time --------------------------------------------------------------------------
+
+
+def not_a_cell(layer: str, cell: Any) -> CellError:
+    """RNN of something that is no cell."""
+    return CellError(
+        f"{layer} takes a cell, an instance of a subclass of tg.Cell such as "
+        f"tg.RNNCell(3, 4, rng=0); got {cell!r}"
+    )
+
+
+def wrong_input(layer: str, shapes: Any) -> ShapeError:
+    """x without a time axis, or arrays of different lengths in time."""
+    return ShapeError(
+        f"{layer} expects x (T, N, C), time first, or (T, C) for one sequence; got shape "
+        f"{' and '.join(map(str, shapes))}"
+    )
+
+
+def wrong_width(layer: str, shape: Any, width: int) -> ShapeError:
+    """x of another width than the cell's."""
+    return ShapeError(
+        f"{layer}: x has {shape[-1]} features (shape {shape}), the cell expects {width}"
+    )
+
+
+def wrong_state_shape(layer: str, shape: Any, expected: Any) -> ShapeError:
+    """A given state that does not fit this batch."""
+    return ShapeError(
+        f"{layer}: the initial state has shape {shape}, expected {expected} for this x. A state is "
+        "not broadcast over the batch: repeat it yourself, np.broadcast_to(state, shape)"
+    )
+
+
+def wrong_state_dtype(layer: str, dtype: Any, expected: Any) -> ShapeError:
+    """A given state of a narrower dtype."""
+    return ShapeError(
+        f"{layer}: the initial state is {dtype}, and the layer computes in {expected}: convert it, "
+        f"state.astype(np.{expected})"
+    )
+
+
+def state_changed(cell: str, t: int, new: Any, old: Any) -> CellError:
+    """A step whose new state is not like the old one."""
+    return CellError(
+        f"{cell}.step returned a state {new.shape} {new.dtype} at t={t}; it must stay "
+        f"{old.shape} {old.dtype}"
+    )
+
+
+def batch_lost(cell: str, t: int, output: Any, batch: Any) -> CellError:
+    """A step whose output lost the batch."""
+    return CellError(
+        f"{cell}.step must return an output that starts with the batch shape {batch} at t={t}; got "
+        f"{getattr(output, 'shape', type(output).__name__)}"
+    )
+
+
+def cannot_stream(layer: str) -> CellError:
+    """A stream of a layer that reads backwards."""
+    return CellError(
+        f"{layer}: a layer that reads backwards cannot stream. Its first output needs the last "
+        "input: it is an interpreter who waits for the end of the speech. Stream the forward "
+        "layer alone, or run the layer over chunks that are long enough"
+    )

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cells import Cell, leaves, map_tree
-from .differentiate import no_grad
+from . import errors, init
+from .cells import Cell
+from .differentiate import checkpoint, no_grad
 from .errors import CellError, NotBuiltError, ShapeError
 from .functions import valid_steps
-from .module import Module, find
+from .module import Module, Parameter, find
+from .nests import leaves, map_tree
 from .record import Place, record, recording
 from .tensor import Tensor
 from .vjp import Array
@@ -44,19 +47,28 @@ class RNN(Module):
         out = rnn(np.ones((5, 2, 3)), lengths=[5, 2])
         out.outputs.shape, out.last.shape         # (5, 2, 4), (2, 4)
 
-    cell     any Cell
-    scan     True is for a traced, faster loop; it is not there yet and raises NotBuiltError
-    reverse  True runs from the last step to the first; outputs stay aligned with x
+    cell         any Cell
+    scan         True is for a traced, faster loop; it is not there yet and raises NotBuiltError
+    checkpoint   k: keep the graph of k steps at a time only, and run each k steps once more on the
+                 way back. Memory for time: the same numbers
+    reverse      True runs from the last step to the first; outputs stay aligned with x
+    train_state  True makes the initial state a Parameter, `.start`, shared by all rows of a batch
     The layer holds no hidden state: state goes in and comes out.
     """
 
-    def __init__(self, cell: Cell, scan: bool = False, *, reverse: bool = False) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        scan: bool = False,
+        checkpoint: int | None = None,
+        reverse: bool = False,
+        train_state: bool = False,
+    ) -> None:
         if not isinstance(cell, Cell):
-            raise CellError(
-                f"{type(self).__name__} takes a cell, an instance of a subclass of tg.Cell such as "
-                f"tg.RNNCell(3, 4, rng=0); got {cell!r}"
-            )
+            raise errors.not_a_cell(type(self).__name__, cell)
         self.cell, self.scan, self.reverse = cell, scan, reverse
+        self.checkpoint = _count("checkpoint", checkpoint)
+        self.start = map_tree(Parameter, cell.initial_state()) if train_state else None
 
     @property
     def scan(self) -> bool:
@@ -74,8 +86,14 @@ class RNN(Module):
         return f"{type(self).__name__}({type(self.cell).__name__})"
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
-        """The state before the first step: the cell's, zeros by default."""
-        return self.cell.initial_state(batch_shape, dtype)
+        """The state before the first step: the cell's (zeros by default), or the trained one."""
+        if self.start is None:
+            return self.cell.initial_state(batch_shape, dtype)
+        return map_tree(lambda p: np.broadcast_to(p, (*batch_shape, *p.shape)), self.start)
+
+    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
+        """A Stream: give steps as they arrive, and get each output at once."""
+        return Stream(self, batch_shape, state)
 
     def __call__(
         self,
@@ -89,7 +107,8 @@ class RNN(Module):
     ) -> RNNOutput:
         """Run over a sequence or a batch of them.
 
-        x              (T, N, C), or (T, C) for one sequence without a batch; T = 0 and N = 0 work
+        x              (T, N, C), or (T, C) for one sequence without a batch; T = 0 and N = 0 work.
+                       Or a tuple of such (values and time gaps, say), if the cell takes one
         state          as the cell's, (N, H) for each array; None: `initial_state`
         lengths        (N,) integers in 0..T, where the rest of a row is padding
         mask           (T, N) booleans, any pattern; with lengths, both must hold
@@ -100,57 +119,61 @@ class RNN(Module):
 
         Raises ShapeError (x, lengths, mask, the state's batch), CellError (what step returned).
         """
-        x = x if hasattr(x, "shape") else np.asarray(x)
-        if x.ndim not in (2, 3):
-            raise ShapeError(
-                f"{self.name} expects x (T, N, C), time first, or (T, C) for one sequence; got "
-                f"shape {x.shape}"
-            )
-        width = getattr(self.cell, "inputs", x.shape[-1])
-        if x.shape[-1] != width:
-            raise ShapeError(
-                f"{self.name}: x has {x.shape[-1]} features (shape {x.shape}), the cell expects "
-                f"{width}"
-            )
-        steps, batch = x.shape[0], x.shape[1:-1]
-        valid = valid_steps(x.shape[:-1], lengths, mask)
-        resets = valid_steps(x.shape[:-1], mask=reset, name="reset")
-        if truncate is not None and (not isinstance(truncate, int) or truncate < 1):
-            raise ShapeError(f"truncate={truncate!r}: expected a number of steps, 1 or more")
+        x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
+        shape = self._checked_shape(x)
+        steps, batch = shape[0], shape[1:]
+        valid = valid_steps(shape, lengths, mask)
+        resets = valid_steps(shape, mask=reset, name="reset")
+        _count("truncate", truncate)
         parameters = self.parameters()
-        dtype = self._dtype(x)
-        start = self.initial_state(batch, dtype)
+        start = self.initial_state(batch, self._dtype(x))
         state = start if state is None else self._checked_state(state, start)
-        if any(isinstance(a, Tensor) for a in (x, *parameters, *leaves(state))):
+        if any(isinstance(a, Tensor) for a in (*leaves(x), *parameters, *leaves(state))):
             # one frozen copy now, instead of one of each slice that the graph keeps
-            x, state = _tensor(x), map_tree(_tensor, state)
+            x, state = map_tree(_tensor, x), map_tree(_tensor, state)
         else:  # on plain arrays, too, a step that writes into x or the state is an error
-            x, state = _read_only(x), map_tree(_read_only, state)
+            x, state = map_tree(_read_only, x), map_tree(_read_only, state)
         if valid is not None and valid.all():
             valid = None
         if valid is not None:
-            x = np.where(valid[..., None], x, 0)
+            x = map_tree(partial(_choose, valid, old=0), x)
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
-        outputs: list[Any] = [None] * steps
-        states: list[Any] = [None] * steps
+        x_steps = map_tree(list, x)
+        times = list(range(steps))[:: -1 if self.reverse else 1]
         path = ".".join(filter(None, [record.place.path, self.name]))
         direction = "reverse" if self.reverse else "forward"
-        x_steps = list(x)
-        with recording(place=record.place):
-            for done, t in enumerate(reversed(range(steps)) if self.reverse else range(steps)):
-                record.place = Place(path, direction, t)
-                if truncate and done and done % truncate == 0:
-                    state = map_tree(_detached, state)
-                if resets is not None and resets[t].any():
-                    state = map_tree(partial(_choose, resets[t]), start, state)
-                output, new = self.cell(x_steps[t], state)
-                self._check_step(output, new, state, batch, t)
-                if valid is not None and not valid[t].all():
-                    new = map_tree(partial(_choose, valid[t]), new, state)
-                outputs[t] = output
-                states[t] = state = map_tree(_read_only, new)
+
+        def run(state: Any, first: int, end: int) -> tuple[list[Any], list[Any]]:
+            """Steps number first, ..., end - 1 of the way: outputs, and states (or the last)."""
+            outputs, states = [], []
+            with recording(place=record.place):
+                for done, t in enumerate(times[first:end], first):
+                    record.place = Place(path, direction, t)
+                    if truncate and done and done % truncate == 0:
+                        state = map_tree(_detached, state)
+                    if resets is not None and resets[t].any():
+                        state = map_tree(partial(_choose, resets[t]), start, state)
+                    output, new = self.cell(map_tree(itemgetter(t), x_steps), state)
+                    self._check_step(output, new, state, batch, t)
+                    if valid is not None and not valid[t].all():
+                        new = map_tree(partial(_choose, valid[t]), new, state)
+                    state = map_tree(_read_only, new)
+                    outputs.append(output)
+                    states.append(state)
+            return outputs, states if return_states else [state]
+
+        outputs: list[Any] = []
+        states: list[Any] = [state]
+        block = self.checkpoint or steps
+        for first in range(0, steps, block):
+            go = _checkpointed(run) if self.checkpoint else run
+            some, after = go(states[-1], first, min(first + block, steps))
+            outputs, states = outputs + some, states + after
+        state, states = states[-1], states[1:]
+        if self.reverse:
+            outputs, states = outputs[::-1], states[::-1]
         joined = np.stack(outputs)
         if valid is None:
             last = outputs[0 if self.reverse else -1]
@@ -162,10 +185,21 @@ class RNN(Module):
         every = map_tree(lambda *a: np.stack(a), *states) if return_states else None
         return RNNOutput(joined, last, state, every)
 
+    def _checked_shape(self, x: Any) -> tuple[int, ...]:
+        """(T, N) or (T,), of x or of every array in it."""
+        shape: tuple[int, ...] = leaves(x)[0].shape
+        for a in leaves(x):
+            if a.ndim not in (2, 3) or a.shape[:-1] != shape[:-1]:
+                raise errors.wrong_input(self.name, [a.shape for a in leaves(x)])
+        width = getattr(self.cell, "inputs", shape[-1])
+        if x.__class__ is not tuple and shape[-1] != width:
+            raise errors.wrong_width(self.name, shape, width)
+        return shape[:-1]
+
     def _dtype(self, x: Array) -> np.dtype[Any]:
         """What the layer computes in: x and the Parameters promoted, a float in any case."""
         found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind in "fc"]
-        dtype = np.result_type(x.dtype, *[p.dtype for p in found])
+        dtype = np.result_type(*[a.dtype for a in (*leaves(x), *found)])
         return dtype if dtype.kind in "fc" else np.dtype(np.float64)  # complex: in gradient checks
 
     def _checked_state(self, state: Any, expected: Any) -> Any:
@@ -174,16 +208,9 @@ class RNN(Module):
         def check(zeros: np.ndarray, given: Any) -> Any:
             given = given if hasattr(given, "shape") else np.asarray(given)
             if given.shape != zeros.shape:
-                raise ShapeError(
-                    f"{self.name}: the initial state has shape {given.shape}, expected "
-                    f"{zeros.shape} for this x. A state is not broadcast over the batch: repeat it "
-                    "yourself, np.broadcast_to(state, shape)"
-                )
+                raise errors.wrong_state_shape(self.name, given.shape, zeros.shape)
             if np.result_type(given.dtype, zeros.dtype) != given.dtype:
-                raise ShapeError(
-                    f"{self.name}: the initial state is {given.dtype}, and the layer computes in "
-                    f"{zeros.dtype}: convert it, state.astype(np.{zeros.dtype})"
-                )
+                raise errors.wrong_state_dtype(self.name, given.dtype, zeros.dtype)
             return given
 
         return map_tree(check, expected, state)
@@ -194,31 +221,26 @@ class RNN(Module):
 
         def check(n: Any, o: Any) -> None:
             if n.shape != o.shape or n.dtype != o.dtype:
-                raise CellError(
-                    f"{cell}.step returned a state {n.shape} {n.dtype} at t={t}; it must stay "
-                    f"{o.shape} {o.dtype}"
-                )
+                raise errors.state_changed(cell, t, n, o)
 
         map_tree(check, new, old)
         if getattr(output, "shape", (None,))[: len(batch)] != batch:
-            raise CellError(
-                f"{cell}.step must return an output that starts with the batch shape {batch} at "
-                f"t={t}; got {getattr(output, 'shape', type(output).__name__)}"
-            )
+            raise errors.batch_lost(cell, t, output, batch)
 
     def _no_steps(
         self, x: Any, state: Any, batch: tuple[int, ...], return_states: bool
     ) -> RNNOutput:
         """T = 0: nothing runs, but shapes are right and Parameters still get a (zero) gradient."""
         with no_grad():  # only to learn the output's width
-            output, _ = self.cell(np.zeros((*batch, x.shape[-1]), x.dtype), state)
+            none = map_tree(lambda a: np.zeros((*batch, a.shape[-1]), a.dtype), x)
+            output, _ = self.cell(none, state)
         zero = np.zeros((), output.dtype)
-        for a in (x, *self.parameters(), *leaves(state)):
+        for a in (*leaves(x), *self.parameters(), *leaves(state)):
             zero = zero + np.where(False, np.sum(a), 0).astype(output.dtype)
         last = np.zeros(output.shape, output.dtype) + zero
-        none = np.zeros((0, *output.shape), output.dtype) + zero
-        empty = map_tree(lambda s: np.stack([s])[:0], state) if return_states else None
-        return RNNOutput(none, last, state, empty)
+        outputs = np.zeros((0, *output.shape), output.dtype) + zero
+        states = map_tree(lambda s: np.stack([s])[:0], state) if return_states else None
+        return RNNOutput(outputs, last, state, states)
 
 
 MERGES: dict[str, Callable[[Any, Any], Any]] = {
@@ -261,6 +283,10 @@ class BiRNN(Module):
             rnn.initial_state(batch_shape, dtype) for rnn in (self.forward_rnn, self.backward_rnn)
         )
 
+    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
+        """Raises CellError: the backward half would have to know the future."""
+        return Stream(self, batch_shape, state)
+
     def __call__(
         self,
         x: Array,
@@ -287,6 +313,153 @@ class BiRNN(Module):
             (forward.state, backward.state),
             (forward.states, backward.states) if return_states else None,
         )
+
+
+class Chain(Module):
+    """Layers one after another: stacked RNNs, stacked BiRNNs, and Linears between or after them.
+
+        rng = np.random.default_rng(0)
+        model = tg.Chain(tg.RNN(tg.GRUCell(3, 4, rng=rng)), tg.Linear(4, 2, rng=rng))
+        model(np.ones((5, 2, 3)), lengths=[5, 2]).outputs.shape         # (5, 2, 2)
+
+    A layer with `initial_state` is recurrent; any other callable is applied to all steps at once.
+    The state is a tuple, one entry for each recurrent layer. Outputs in padding are 0 after every
+    layer from the first recurrent one on. `last` is that of the last recurrent layer, passed
+    through what follows it. Raises CellError without a recurrent layer.
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        self.layers = list(layers)
+        if not self._recurrent:
+            raise CellError("Chain needs a recurrent layer, such as tg.RNN(cell)")
+
+    @property
+    def _recurrent(self) -> list[Any]:
+        return [layer for layer in self.layers if hasattr(layer, "initial_state")]
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
+        """A tuple of the recurrent layers' initial states."""
+        return tuple(layer.initial_state(batch_shape, dtype) for layer in self._recurrent)
+
+    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
+        """A Stream: give steps as they arrive, and get each output at once."""
+        return Stream(self, batch_shape, state)
+
+    def __call__(
+        self, x: Array, state: Any = None, lengths: Array = None, mask: Array = None, **options: Any
+    ) -> RNNOutput:
+        """All layers in turn. Arguments as for RNN; state is a tuple, states too."""
+        count = len(self._recurrent)
+        if state is not None and not (isinstance(state, tuple) and len(state) == count):
+            raise CellError(
+                f"Chain: the state is a tuple, one for each of {count} recurrent layers"
+            )
+        given, after, every = iter(state or (None,) * count), [], []
+        valid = last = None
+        for layer in self.layers:
+            if not hasattr(layer, "initial_state"):
+                x, last = layer(x), None if last is None else layer(last)
+                x = x if valid is None else _choose(valid, x, 0)
+                continue
+            out = layer(x, next(given), lengths, mask, **options)
+            x, last = out.outputs, out.last
+            valid = valid_steps(x.shape[:-1], lengths, mask)
+            after.append(out.state)
+            every.append(out.states)
+        states = tuple(every) if options.get("return_states") else None
+        return RNNOutput(x, last, tuple(after), states)
+
+
+class Stream:
+    """A layer fed step by step, as data arrives; nothing is recorded for gradients.
+
+        stream = tg.RNN(tg.RNNCell(3, 4, rng=0)).stream(batch_shape=(2,))
+        stream.push(np.ones((2, 3))).shape           # (2, 4): the output of one step
+        stream.push(np.ones((7, 2, 3))).shape        # (7, 2, 4): of a chunk, time first
+
+    `.state` is the state after the last step. The same numbers as one run over all steps gives.
+    Raises CellError for a layer that runs backwards in time: it would have to know the future.
+    """
+
+    def __init__(self, layer: Any, batch_shape: tuple[int, ...] = (), state: Any = None) -> None:
+        if any(part.reverse for _, part in find(layer, RNN)):
+            raise errors.cannot_stream(type(layer).__name__)
+        self.layer, self.batch_shape = layer, tuple(batch_shape)
+        self.state = layer.initial_state(self.batch_shape) if state is None else state
+
+    def push(self, x: Array) -> Any:
+        """The output of one step, x (batch_shape..., C), or of a chunk with time in front."""
+        x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
+        step = leaves(x)[0].ndim == len(self.batch_shape) + 1
+        with no_grad():
+            chunk = map_tree(lambda a: a[None], x) if step else x
+            out = self.layer(chunk, self.state)
+        self.state = out.state
+        return out.outputs[0] if step else out.outputs
+
+    def reset(self, rows: Array = None) -> None:
+        """The initial state again: in these rows of the batch (indices or booleans), or in all."""
+        chosen = np.full(self.batch_shape, rows is None)
+        if rows is not None:
+            chosen[np.asarray(rows)] = True
+        start = self.layer.initial_state(self.batch_shape)
+        with no_grad():
+            self.state = map_tree(partial(_choose, chosen), start, self.state)
+
+
+def generate(
+    cell: Cell,
+    first: Array,
+    steps: int,
+    next_input: Callable[[Any, Any], Any],
+    state: Any = None,
+    rng: Any = None,
+) -> RNNOutput:
+    """Free running, one to many: each output makes the next input.
+
+        cell = tg.RNNCell(4, 4, rng=0)
+        tg.generate(cell, np.ones(4), 10, lambda y, rng: y, rng=0).outputs.shape       # (10, 4)
+
+    first       the first input, (C,) or (N, C)
+    next_input  next_input(output, rng) gives the next input: a sample's one-hot vector, say
+    state       to start from (an encoder's, say); None: the cell's initial state
+    rng         an int seed or a numpy Generator, required: handed to next_input
+
+    Returns an RNNOutput of all steps. Raises ShapeError, CellError, RngError.
+    """
+    rng = init.generator(rng)
+    _count("steps", steps or 0)
+    if state is None:
+        state = cell.initial_state(leaves(first)[0].shape[:-1])
+    outputs: list[Any] = []
+    for _ in range(steps):
+        x = next_input(outputs[-1], rng) if outputs else first
+        output, state = cell(x, state)
+        outputs.append(output)
+    return RNNOutput(np.stack(outputs), outputs[-1], state)
+
+
+def _checkpointed(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same steps, whose graph is built once more on the way back."""
+
+    def go(state: Any, first: int, end: int) -> tuple[list[Any], list[Any]]:
+        def flat(state: Any) -> tuple[Any, ...]:
+            outputs, states = run(state, first, end)
+            return (*outputs, *[leaf for after in states for leaf in leaves(after)])
+
+        parts = list(checkpoint(flat)(state))
+        outputs, rest = parts[: end - first], iter(parts[end - first :])
+        count = (len(parts) - len(outputs)) // len(leaves(state))
+        return outputs, [map_tree(lambda _: next(rest), state) for _ in range(count)]
+
+    return go
+
+
+def _count(name: str, value: Any) -> int | None:
+    """A number of steps, or None."""
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ShapeError(f"{name}={value!r}: expected a number of steps, 1 or more")
+    return value
 
 
 def _detached(a: Array) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import leaves
+from ..nests import leaves
 from . import script
 from .examine import Engine, Hand, compare_float32, cotangents, examine
 from .locate import first_wrong

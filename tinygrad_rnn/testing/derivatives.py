@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import leaves
 from ..errors import ShapeError
+from ..nests import leaves
 from ..vjp import Array
 from .examine import Engine, cotangents, rounded_normals
 from .numeric import Derivative

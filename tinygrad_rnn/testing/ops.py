@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import leaves
 from ..errors import NoGradientError
 from ..graph import Node, run_vjp
+from ..nests import leaves
 from ..tensor import Tensor
 from ..vjp import COMPOSED, RULES
 from .cases import MAKERS, Maker, draw, drawn

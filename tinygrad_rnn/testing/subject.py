@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import leaves, map_tree
 from ..differentiate import grad, no_grad
 from ..errors import ConversionError, DtypeError, NoGradientError
 from ..graph import INSIDE
 from ..module import Module, Parameter, find
+from ..nests import leaves, map_tree
 from ..record import recording
 from ..tensor import Tensor
 from .parameters import swapped

@@ -51,6 +51,7 @@ def test_every_mutant_is_killed_by_its_law(name):
     with mutants.apply(name), pytest.raises(AssertionError) as caught:
         law()
     assert caught.type in (AssertionError, testing.GradientError)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("label", sorted({mutants.law_of(name).label for name in NAMES}))
@@ -127,7 +128,7 @@ def test_a_mutated_function_keeps_its_file_and_its_name():
 
 def test_unknown_names_are_refused_with_those_that_exist():
     for call in (mutants.law_of, lambda name: mutants.apply(name).__enter__()):
-        with pytest.raises(mutants.MutantError, match="no mutant .loop.x.*state_not_carried"):
+        with pytest.raises(mutants.MutantError, match=r"no mutant .loop.x.*state_not_carried"):
             call("loop.x")
     with pytest.raises(mutants.MutantError, match="no mutant 'typo'"):
         mutants.score(lambda: None, only=["typo"])

@@ -52,8 +52,10 @@ __all__ = [
     "forward_by_hand",
     "forward_mode",
     "freeing",
+    "gradients_are_frozen",
     "hold_rule",
     "how_cells_start",
+    "inner_gradients",
     "no_grad_records_nothing",
     "no_overflow",
     "no_steps",
@@ -210,20 +212,62 @@ def accumulation(count: int = 5, seed: int = 0) -> None:
 
 
 def freeing(count: int = 1, seed: int = 0) -> None:
-    """A graph is walked once, unless retain_graph=True keeps it."""
+    """A graph is walked once, unless retain_graph=True keeps it; a freed part is never skipped."""
     for rng in _draws(count, seed):
         x = _leaf(rng.normal(size=3))
-        y = np.sum(x * x)
+        h = x * x
+        y = np.sum(h)
         try:
             y.backward(retain_graph=True)
             y.backward()
         except GraphFreedError:
             raise AssertionError("retain_graph=True keeps the graph") from None
+        before = _values(x.grad)
+        for what, total in (("a second walk", y), ("a walk into a freed graph", np.sum(h * x))):
+            try:
+                total.backward()
+            except GraphFreedError:
+                _agree(x.grad, before, f"{what} leaves .grad as it is")
+            else:
+                raise AssertionError(f"{what} raises GraphFreedError")
         try:
-            y.backward()
+            (dh,) = grad(np.sum(h * 3), [h])
         except GraphFreedError:
-            continue
-        raise AssertionError("a second walk over a freed graph raises GraphFreedError")
+            raise AssertionError("a freed Tensor may itself be asked for") from None
+        _agree(dh, np.full(3, 3.0), "the gradient of a freed Tensor")
+
+
+def inner_gradients(count: int = 3, seed: int = 0) -> None:
+    """grad takes any Tensors, leaves or on the way, and leaves .grad alone."""
+    for rng in _draws(count, seed):
+        x, W, other = (_leaf(rng.normal(size=(2, 2))) for _ in range(3))
+        h = np.tanh(x @ W)
+        k = h * x
+        found = _gradients((k * k).sum(), [k, h, x, other])
+        dk = 2 * k.data
+        dh = dk * x.data
+        dx = dk * h.data + (dh * (1 - h.data**2)) @ W.data.T
+        _agree(found, (dk, dh, dx, np.zeros((2, 2))), "grad of inner Tensors and leaves at once")
+        _holds(x.grad is None and W.grad is None, "grad leaves .grad alone")
+
+
+def gradients_are_frozen(count: int = 1, seed: int = 0) -> None:
+    """A VJP that writes into g is stopped: g may be another input's gradient, too."""
+
+    def careless(g: Any, x0: Any) -> Any:
+        if isinstance(g, np.ndarray):
+            g[x0 < 0] = 0
+        return g
+
+    for rng in _draws(count, seed):
+        x, y = (_leaf(rng.normal(size=5)) for _ in range(2))
+        with _rule(lambda a: np.maximum(a, 0), careless) as clipped:
+            total = np.sum((clipped(x) + y) * 2.0)
+            try:
+                total.backward()
+            except ValueError:  # NumPy's, for an array that is read-only
+                continue
+            raise AssertionError("a VJP that writes into g is stopped")
 
 
 def no_grad_records_nothing(count: int = 1, seed: int = 0) -> None:
@@ -335,6 +379,7 @@ def second_order(count: int = 4, seed: int = 0) -> None:
         functions: list[Callable[..., Any]] = [
             lambda x, W: np.tanh(x @ W) * x,
             lambda x, W: softmax(x @ W) ** 2,
+            lambda x, W: np.einsum("ij,jk,ik->ik", x, W, x),
             lambda x, W: sigmoid(x)[np.array([0, 0])] / (2 + np.mean(W * W)),
             lambda x, W: np.stack(list(np.exp(x / 4))[::-1]) * np.concatenate([x[:1], x[1:] ** 3]),
         ]
@@ -707,12 +752,14 @@ def birnn_merges(count: int = 2, seed: int = 0) -> None:
         other = type(cell)(cell.inputs, cell.hidden, rng=rng)
         pair = (state, _state(rng, other, x.shape[1]))
         lengths = rng.integers(1, len(x) + 1, x.shape[1])
-        f, b = RNN(cell)(x, pair[0], lengths), RNN(other, reverse=True)(x, pair[1], lengths)
+        options: dict[str, Any] = {"lengths": lengths, "return_states": True}
+        f, b = RNN(cell)(x, pair[0], **options), RNN(other, reverse=True)(x, pair[1], **options)
         for merge, both in merges.items():
-            out = BiRNN(cell, other, merge=merge)(x, pair, lengths)
+            out = BiRNN(cell, other, merge=merge)(x, pair, **options)
             _agree(out.outputs, both(f.outputs, b.outputs), f"BiRNN's outputs, merge={merge}")
             _agree(out.last, both(f.last, b.last), f"BiRNN's last, merge={merge}")
             _agree(out.state, (f.state, b.state), "BiRNN's state")
+            _agree(out.states, (f.states, b.states), "BiRNN's states")
 
 
 def truncation(count: int = 2, seed: int = 0) -> None:
@@ -741,7 +788,9 @@ def no_steps(count: int = 1, seed: int = 0) -> None:
     for _, cell, x, state in _runs(count, seed):
         for layer in _ways(cell):
             layer.zero_grad()
-            out = layer(x[:0], state)
+            out = layer(x[:0], state, return_states=True)
+            empty = map_tree(lambda s: np.zeros((0, *s.shape)), state)
+            _agree(out.states, empty, "no steps: all states")
             _agree(out.outputs, np.zeros((0, x.shape[1], cell.hidden)), "no steps: the outputs")
             _agree(out.last, np.zeros((x.shape[1], cell.hidden)), "no steps: last")
             _agree(out.state, state, "no steps: the state")
@@ -835,20 +884,25 @@ def _loss_law(
 ) -> None:
     """A loss over ragged rows is the sum written out; its gradient that sum's, 0 in padding."""
     steps, batch = values.shape[:2]
-    lengths = rng.integers(0, steps + 1, batch)
-    padding = np.arange(steps)[:, None] >= lengths
-    pairs = [(t, n) for n in range(batch) for t in range(lengths[n])]
-    for name, size in (("mean", len(pairs)), ("sum", 1), ("time_sum", batch)):
+    one = np.eye(1, batch, dtype=int)[0]  # a single step that counts, and none at all
+    names = ("mean", "sum", "time_sum")
+    for name, lengths in itertools.product(
+        names, (rng.integers(0, steps + 1, batch), np.full(batch, steps), one, 0 * one)
+    ):
+        padding = np.arange(steps)[:, None] >= lengths
+        pairs = [(t, n) for n in range(batch) for t in range(lengths[n])]
+        size = {"mean": len(pairs), "sum": 1, "time_sum": batch}[name]
 
-        def written(x: np.ndarray, size: int = size) -> float:
+        def written(x: np.ndarray, pairs: Any = pairs, size: int = size) -> float:
             return sum(by_hand(x[t, n], target[t, n]) for t, n in pairs) / max(1, size)
 
         padded, other = values.copy(), target.copy()
         padded[padding], other[padding] = np.nan, anything
         x = _leaf(padded)
         found = loss(x, other, lengths=lengths, reduction=name)
-        law = f'{loss.__name__}, reduction="{name}"'
+        law = f'{loss.__name__}, reduction="{name}", lengths {lengths.tolist()}'
         _agree(found, written(values), law)
+        _agree(loss(padded, other, mask=~padding, reduction=name), found, f"{law}, as a mask")
         (dx,) = _gradients(found, [x])
         _holds(not dx[padding].any(), f"{law}: padding has gradient 0")
         numeric = np.zeros(values.shape)
@@ -857,9 +911,8 @@ def _loss_law(
             step[at] = 2.0**-13
             numeric[at] = (written(values + step) - written(values - step)) / 2.0**-12
         _agree(dx, numeric, f"the gradient of {law}", 1e-6)
-        full = loss(values, target, reduction=name)
-        masked = loss(values, target, mask=np.ones((steps, batch), bool), reduction=name)
-        _agree(masked, full, f"{law}: a mask of all steps changes nothing")
+        if not padding.any():
+            _agree(loss(x, target, reduction=name), found, f"{law}: all steps, without lengths")
 
 
 def cross_entropy_by_hand(count: int = 3, seed: int = 0) -> None:

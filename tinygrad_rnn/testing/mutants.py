@@ -484,6 +484,13 @@ _edit("engine.not_freed", "A graph is never freed, so no second walk is refused.
       laws.freeing, "graph:pull", "if not retain:", "if False:")
 _edit("engine.retain_ignored", "retain_graph=True is ignored.",
       laws.freeing, "graph:pull", "if not retain:", "if True:")
+_edit("engine.freed_skipped", "A part of the graph that was freed already is passed over.",
+      laws.freeing, "graph:_path", "raise errors.graph_freed(node)", "continue")
+_edit("engine.inner_gradient_stops", "What lies behind a Tensor that grad was asked for gets none.",
+      laws.inner_gradients, "graph:pull",
+      "{node for node, _ in wanted or ()} if cut else set()", "{node for node, _ in wanted or ()}")
+_edit("engine.g_not_frozen", "A VJP may write into g, which other inputs share.",
+      laws.gradients_are_frozen, "graph:_Sums.take", "g.setflags(write=False)", "pass")
 _edit("engine.dtype_not_restored", "A gradient keeps the dtype in which it was computed.",
       laws.float32_stays_float32, "graph:_fitted",
       "g if g.dtype == dtype else g.astype(dtype)", "g")
@@ -627,6 +634,10 @@ _add("loop.birnn_mean", "BiRNN's merge=\"mean\" is the sum.",
 
 _edit("losses.mean_over_padding", "The mean divides by all steps, padding included.",
       laws.cross_entropy_by_hand, "losses:_reduced", "int(valid.sum())", "math.prod(shape)")
+_edit("losses.nothing_is_nan", "The mean over no step at all is 0 / 0.",
+      laws.cross_entropy_by_hand, "losses:_reduced",
+      "max(1, math.prod(shape) if valid is None else int(valid.sum()))",
+      "(math.prod(shape) if valid is None else int(valid.sum()))")
 _edit("losses.padding_counts", "The loss of padding is added in.",
       laws.cross_entropy_by_hand, "losses:_reduced", "np.where(valid, losses, 0)", "losses")
 _edit("losses.padding_gradient", "Logits in padding are not masked: a NaN there spreads.",

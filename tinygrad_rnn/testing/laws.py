@@ -22,7 +22,7 @@ import numpy as np
 from .. import losses, rules
 from ..cells import GRUCell, LSTMCell, RNNCell, leaves, map_tree
 from ..differentiate import checkpoint, grad, hvp, jvp, no_grad
-from ..errors import GraphFreedError
+from ..errors import GraphFreedError, UnusedInputError
 from ..functions import log_softmax, logsumexp, root_mean_square, sigmoid, softmax, softplus
 from ..recurrent import RNN, BiRNN
 from ..rules import primitive
@@ -249,6 +249,12 @@ def inner_gradients(count: int = 3, seed: int = 0) -> None:
         dx = dk * h.data + (dh * (1 - h.data**2)) @ W.data.T
         _agree(found, (dk, dh, dx, np.zeros((2, 2))), "grad of inner Tensors and leaves at once")
         _holds(x.grad is None and W.grad is None, "grad leaves .grad alone")
+        _holds(not grad(np.sum(x * x), [x])[0].requires_grad, "a gradient has no graph by default")
+        try:
+            grad(np.sum(x * x), [x, other])
+        except UnusedInputError:
+            continue
+        raise AssertionError("grad refuses an input that is not used, unless allow_unused=True")
 
 
 def gradients_are_frozen(count: int = 1, seed: int = 0) -> None:
@@ -843,14 +849,13 @@ def bptt(count: int = 1, seed: int = 0) -> None:
         lambda out: out.last,
         lambda out: out.state,
     ]
-    for rng, cell, x, state in _runs(count, seed):
+    for n, (rng, cell, x, state) in enumerate(_runs(count, seed)):
         lengths = np.append(len(x), rng.integers(1, len(x) + 1, x.shape[1] - 1))
-        for layer, loss in itertools.product(_ways(cell), seen):
+        for k, see in enumerate(seen):
+            layer = _ways(cell)[(n + k) % 2]
 
-            def run(
-                x: Array, h: Any, layer: Any = layer, loss: Any = loss, n: Any = lengths
-            ) -> Any:
-                return loss(layer(x, h, lengths=n))
+            def run(x: Array, h: Any, layer: Any = layer, see: Any = see, at: Any = lengths) -> Any:
+                return see(layer(x, h, lengths=at))
 
             check_grads(run, x, state, wrt=[0, 1, cell], directions=1, name=layer.name)
 

@@ -489,6 +489,8 @@ _edit("engine.freed_skipped", "A part of the graph that was freed already is pas
 _edit("engine.inner_gradient_stops", "What lies behind a Tensor that grad was asked for gets none.",
       laws.inner_gradients, "graph:pull",
       "{node for node, _ in wanted or ()} if cut else set()", "{node for node, _ in wanted or ()}")
+_edit("engine.unused_input_silent", "An input that is not used gives None without a word.",
+      laws.inner_gradients, "differentiate:grad", "if g is None and not allow_unused:", "if False:")
 _edit("engine.g_not_frozen", "A VJP may write into g, which other inputs share.",
       laws.gradients_are_frozen, "graph:_Sums.take", "g.setflags(write=False)", "pass")
 _edit("engine.dtype_not_restored", "A gradient keeps the dtype in which it was computed.",

@@ -165,10 +165,11 @@ def test_score_names_what_a_check_does_not_see():
     assert score.total == 4
     assert state_of_the_library() == before
     text = score.text()
-    assert text.startswith("2 of 4 mutants killed\n")
+    assert text.startswith("2 of 4 mutants killed: rules 2 of 3, engine 0 of 1\n")
     assert "rules.cos_sign     The derivative of cos has the wrong sign." in text
     assert len(text.splitlines()) == 4
-    assert mutants.score(toy_check, only=["rules.tanh_sign"]).text() == "1 of 1 mutants killed"
+    everything = mutants.score(toy_check, only=["rules.tanh_sign"]).text()
+    assert everything == "1 of 1 mutants killed: rules 1 of 1"
 
 
 def test_score_runs_all_mutants_unless_told_otherwise():

@@ -22,7 +22,7 @@ import numpy as np
 from .. import losses, rules
 from ..cells import GRUCell, LSTMCell, RNNCell, leaves, map_tree
 from ..differentiate import checkpoint, grad, hvp, jvp, no_grad
-from ..errors import GraphFreedError, UnusedInputError
+from ..errors import ConversionError, GraphFreedError, UnusedInputError
 from ..functions import log_softmax, logsumexp, root_mean_square, sigmoid, softmax, softplus
 from ..recurrent import RNN, BiRNN
 from ..rules import primitive
@@ -36,6 +36,7 @@ Rng = np.random.Generator
 __all__ = [
     "accumulation",
     "arrays_are_copied",
+    "arrays_are_frozen",
     "batch_permutation",
     "birnn_merges",
     "bptt",
@@ -313,6 +314,27 @@ def arrays_are_copied(count: int = 2, seed: int = 0) -> None:
         _agree(_gradients(y, [x])[0], kept, "a raw operand is copied when it is needed again")
 
 
+def arrays_are_frozen(count: int = 1, seed: int = 0) -> None:
+    """What a Tensor holds cannot be changed, and it never turns into an array in silence."""
+    for rng in _draws(count, seed):
+        x = _leaf(rng.normal(size=3))
+        made: list[Callable[[Tensor], Any]] = [
+            lambda x: x,  # first: detach shares its array, and freezes it
+            lambda x: x + 1,
+            lambda x: x[1:],
+            lambda x: np.stack([x, x]),
+            lambda x: x.detach(),
+        ]
+        for make in made:
+            _holds(not make(x).data.flags.writeable, "the values of a Tensor are read-only")
+        for convert in (np.asarray, lambda x: np.array([x]), lambda x: np.zeros(3) @ [x]):
+            try:
+                convert(x)
+            except ConversionError:
+                continue
+            raise AssertionError("a Tensor that would lose its graph raises ConversionError")
+
+
 def several_outputs(count: int = 5, seed: int = 0) -> None:
     """A node with several outputs gives each its own gradient, and zero for one nobody used."""
     for rng in _draws(count, seed):
@@ -434,12 +456,12 @@ def checkpoint_equals_plain(count: int = 4, seed: int = 0) -> None:
 
         def block(h: Array, W: Any = W) -> Any:
             a = np.tanh(h @ W)
-            return a * h, a
+            return a * h, a, a  # one of them twice
 
         totals = []
         for run in (block, checkpoint(block)):
-            a, b = run(np.tanh(x @ W))
-            totals.append((a * v).sum() + (b * b * v).sum())
+            a, b, c = run(np.tanh(x @ W))
+            totals.append((a * v).sum() + (b * b * v).sum() + (c * v).sum())
         expected, found = (_gradients(total, [x, W]) for total in totals)
         _agree(totals[1], totals[0], "a checkpoint's value")
         _agree(found, expected, "a checkpoint's gradients")

@@ -25,6 +25,7 @@ import importlib.util
 import inspect
 import pkgutil
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -89,8 +90,11 @@ class Score:
         return len(self.killed) + len(self.survived)
 
     def text(self) -> str:
-        """A line for all, and one for each survivor: its name and what it does wrong."""
-        lines = [f"{len(self.killed)} of {self.total} mutants killed"]
+        """The figures, group by group, and a line for each survivor: what it does wrong."""
+        dead, alive = (Counter(map(_group, part)) for part in (self.killed, self.survived))
+        groups = [g for g in dict.fromkeys(map(_group, _BANK)) if dead[g] + alive[g]]
+        figures = ", ".join(f"{g} {dead[g]} of {dead[g] + alive[g]}" for g in groups)
+        lines = [f"{len(self.killed)} of {self.total} mutants killed: {figures}"]
         if self.survived:
             width = max(map(len, self.survived))
             lines.append("survived, the check did not see that:")
@@ -155,6 +159,10 @@ def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
     return Score(killed, survived)
 
 
+def _group(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def _failure(check: Callable[[], Any]) -> BaseException | None:
     try:
         with np.errstate(all="ignore"):
@@ -168,7 +176,7 @@ def _failure(check: Callable[[], Any]) -> BaseException | None:
 
 def _mutant(name: str) -> Mutant:
     if name not in _BANK:
-        near = [known for known in _BANK if name.split(".")[0] == known.split(".")[0]] or _BANK
+        near = [known for known in _BANK if _group(known) == _group(name)] or _BANK
         raise MutantError(f"there is no mutant {name!r}. There are: {', '.join(near)}")
     return _BANK[name]
 
@@ -504,6 +512,14 @@ _edit("engine.tensor_not_copied", "A Tensor is a view of the array that it was m
       laws.arrays_are_copied, "tensor:Tensor.__init__",
       "np.array(array._data if given else unmasked(array), dtype=dtype)",
       "np.asarray(array._data if given else unmasked(array), dtype=dtype)[...]")
+_edit("engine.data_not_frozen", "The values of a new Tensor can be changed.",
+      laws.arrays_are_frozen, "tensor:Tensor.__init__", "self._data.setflags(write=False)", "pass")
+_edit("engine.result_not_frozen", "The values of a result can be changed.",
+      laws.arrays_are_frozen, "tensor:apply", "result.setflags(write=False)", "pass")
+_edit("engine.silent_array", "NumPy turns a Tensor into an array in silence: its graph is lost.",
+      laws.arrays_are_frozen, "tensor:Tensor.__array__",
+      'raise errors.value_read("__array__") if record.tracing else errors.plain_array_wanted()',
+      "return self._data")
 _edit("engine.operand_not_copied", "A raw array that the way back needs is not copied.",
       laws.arrays_are_copied, "tensor:apply", "arrays[i] = frozen_copy(arrays[i])", "pass")
 _edit("engine.no_grad_ignored", "Inside no_grad everything is recorded.",

@@ -1,0 +1,712 @@
+"""A bank of deliberately wrong versions of this library, to prove that tests can fail.
+
+    from tinygrad_rnn.testing import mutants
+
+    def check():                             # your test, or several: it raises where it fails
+        out = tg.RNN(tg.RNNCell(2, 3, rng=0))(np.ones((4, 2, 2)))
+        assert out.outputs.shape == (4, 2, 3)
+
+    print(mutants.score(check).text())       # which faults it would not see
+
+Each mutant is one fault that somebody could make (a sign, a forgotten transpose, a state that is
+not carried), and names the law that must catch it. The groups are the beginnings of the names:
+`rules.`, `composed.`, `engine.`, `cells.`, `loop.`, `losses.`, `checker.`.
+
+How it is done: a Python function keeps its compiled body in an attribute. The source is read, one
+piece of text replaced, the result compiled and put into that attribute: whoever holds the function
+now runs the fault, and putting the old body back undoes it. A fault is there for all threads.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import importlib.util
+import inspect
+import pkgutil
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from .. import functions, primitives, recurrent, rules
+from ..errors import TinygradError
+from ..tensor import Tensor
+from ..vjp import RULES, Array, Rule
+from . import laws
+from .checks import check_grads
+
+__all__ = ["Law", "Mutant", "MutantError", "Score", "apply", "law_of", "names", "score"]
+
+
+class MutantError(TinygradError, ValueError):
+    """A mutant that does not exist or changes nothing, or a check that fails without any."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A property that holds for the library: its name, and the check, which raises where it fails.
+
+    law = mutants.law_of("loop.state_not_carried")
+    law.label                    # 'laws.forward_by_hand'
+    law()                        # returns: it holds
+    """
+
+    label: str
+    check: Callable[[], Any]
+
+    def __call__(self) -> None:
+        """Run the check; a fault's own warnings about NaN are not what it is judged by."""
+        with np.errstate(all="ignore"):
+            self.check()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: its name, what is wrong in a sentence, the law that must fail, how to install."""
+
+    name: str
+    what: str
+    law: Law
+    installed: Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many faults a check sees: `print(mutants.score(check).text())`."""
+
+    killed: list[str]
+    survived: list[str]
+
+    @property
+    def total(self) -> int:
+        """How many mutants the check was run under."""
+        return len(self.killed) + len(self.survived)
+
+    def text(self) -> str:
+        """The figures, group by group, and a line for each survivor: what it does wrong."""
+        dead, alive = (Counter(map(_group, part)) for part in (self.killed, self.survived))
+        groups = [g for g in dict.fromkeys(map(_group, _BANK)) if dead[g] + alive[g]]
+        figures = ", ".join(f"{g} {dead[g]} of {dead[g] + alive[g]}" for g in groups)
+        lines = [f"{len(self.killed)} of {self.total} mutants killed: {figures}"]
+        if self.survived:
+            width = max(map(len, self.survived))
+            lines.append("survived, the check did not see that:")
+            lines += [f"  {name:{width}}  {_BANK[name].what}" for name in self.survived]
+        return "\n".join(lines)
+
+
+def names() -> list[str]:
+    """All mutants, group by group.
+
+    [name for name in mutants.names() if name.startswith("loop.")]
+    """
+    return list(_BANK)
+
+
+def law_of(name: str) -> Law:
+    """The law that must kill a mutant. Raises MutantError for an unknown name.
+
+    mutants.law_of("rules.tanh_sign").label      # 'check_op(np.tanh)'
+    """
+    return _mutant(name).law
+
+
+@contextmanager
+def apply(name: str) -> Iterator[None]:
+    """Inside, the library has this fault; it is put right at the end, after an exception too.
+
+        with mutants.apply("rules.tanh_sign"):
+            x = tg.Tensor(0.0, requires_grad=True)
+            np.tanh(x).backward()
+            x.grad                                # array(-1.)
+
+    The fault is there for all threads. Raises MutantError for an unknown name, and where the text
+    that the mutant replaces is not in the source exactly once: it would then change nothing.
+    """
+    with _mutant(name).installed():
+        yield
+
+
+def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
+    """Run a check under each mutant: the fault is killed where the check raises anything.
+
+        score = mutants.score(check, only=[n for n in mutants.names() if n.startswith("loop.")])
+        score.survived                            # faults that the check does not see
+
+    check   takes nothing; a test function, or one that calls many
+    only    names of mutants; default: all of them
+
+    Raises MutantError if the check fails without a mutant already, and for an unknown name.
+    """
+    chosen = [_mutant(name).name for name in (names() if only is None else only)]
+    if error := _failure(check):
+        raise MutantError(
+            f"the check fails without any mutant, by {type(error).__name__}: {error}. Expected a "
+            "check that passes on the library as it is"
+        ) from error
+    killed: list[str] = []
+    survived: list[str] = []
+    for name in chosen:
+        with apply(name):
+            (killed if _failure(check) else survived).append(name)
+    return Score(killed, survived)
+
+
+def _group(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _failure(check: Callable[[], Any]) -> BaseException | None:
+    try:
+        with np.errstate(all="ignore"):
+            check()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's own failures are no Exceptions
+        return error
+    return None
+
+
+def _mutant(name: str) -> Mutant:
+    if name not in _BANK:
+        near = [known for known in _BANK if _group(known) == _group(name)] or _BANK
+        raise MutantError(f"there is no mutant {name!r}. There are: {', '.join(near)}")
+    return _BANK[name]
+
+
+# ----- ways to install a fault -------------------------------------------------------------------
+
+
+def _function(name: str, where: str) -> FunctionType:
+    try:
+        found = pkgutil.resolve_name(f"{__package__.rpartition('.')[0]}.{where}")
+    except (ImportError, AttributeError) as error:
+        raise MutantError(f"mutant {name}: there is no {where} to change ({error})") from error
+    if not isinstance(found, FunctionType):
+        raise MutantError(f"mutant {name}: {where} is no function")
+    return found
+
+
+@contextmanager
+def _edited(name: str, where: str, old: str, new: str) -> Iterator[None]:
+    """A function with one piece of its source replaced."""
+    function = _function(name, where)
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except OSError as error:
+        raise MutantError(f"mutant {name}: the source of {where} is not there") from error
+    source = textwrap.dedent("".join(lines))
+    if source.count(old) != 1:
+        raise MutantError(
+            f"mutant {name}: {old!r} occurs {source.count(old)} times in {where}, expected once. "
+            "The function was rewritten: give the mutant the new text"
+        )
+    tree = ast.parse(source.replace(old, new))
+    definition = tree.body[0]
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list = []
+    ast.increment_lineno(tree, first - 1)
+    # The same file name and lines: the engine tells its own files from a user's.
+    file = function.__code__.co_filename
+    flags = __future__.annotations.compiler_flag
+    scope = dict(function.__globals__)
+    exec(compile(tree, file, "exec", flags=flags), scope)
+    made = scope[definition.name]
+    parts = ("__code__", "__defaults__", "__kwdefaults__")
+    before = [getattr(function, part) for part in parts]
+    try:
+        for part in parts:
+            setattr(function, part, getattr(made, part))
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(function, part, value)
+
+
+@contextmanager
+def _ruled(function: Any, slot: int | str, vjp: Callable[..., Any]) -> Iterator[None]:
+    """A rule with another VJP for one argument, or for "each" or "joint"."""
+    rule = RULES[function]
+    vjps = tuple(vjp if k == slot else own for k, own in enumerate(rule.vjps))
+    options: dict[str, Any] = {"each": rule.each, "joint": rule.joint, "into": rule.into}
+    if isinstance(slot, str):
+        options[slot] = vjp
+    RULES[function] = Rule(function, vjps, broadcasts=rule.broadcasts, bind=rule.bind, **options)
+    try:
+        yield
+    finally:
+        RULES[function] = rule
+
+
+@contextmanager
+def _put(table: dict[Any, Any], key: Any, value: Any) -> Iterator[None]:
+    """Another entry in a table."""
+    before = table[key]
+    table[key] = value
+    try:
+        yield
+    finally:
+        table[key] = before
+
+
+# ----- laws --------------------------------------------------------------------------------------
+
+
+def check_op(function: Any, count: int = 40, seed: int = 0) -> None:
+    # SWITCH: this stand-in goes when `from .ops import check_op` is there.
+    path = Path(__file__).parents[2] / "tests" / "op_cases.py"
+    spec: Any = importlib.util.spec_from_file_location("op_cases", path)
+    cases = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cases)
+    for k in range(count):
+        call, arrays = cases.draw(function, np.random.default_rng([seed, k]))
+        check_grads(call, *arrays, directions=1, seed=k, name=function.__name__)
+
+
+def _op(function: Any) -> Law:
+    """The law of an operation: random calls against numeric derivatives."""
+    name = function.__name__
+    prefix = "np." if getattr(np, name, None) is function else ""
+    return Law(f"check_op({prefix}{name})", lambda: check_op(function))
+
+
+def _constant(a: Array) -> Any:
+    return a.detach() if isinstance(a, Tensor) else a
+
+
+def _rounded(a: Array) -> Any:
+    return a.astype(np.float32).astype(a.dtype)
+
+
+# ----- the bank ----------------------------------------------------------------------------------
+
+_BANK: dict[str, Mutant] = {}
+
+
+def _add(name: str, what: str, law: Any, install: Any, *how: Any) -> None:
+    if name in _BANK:
+        raise MutantError(f"two mutants have the name {name}")
+    named = law if isinstance(law, Law) else Law(f"laws.{law.__name__}", law)
+    _BANK[name] = Mutant(name, what, named, lambda: install(*how))
+
+
+def _edit(name: str, what: str, law: Any, where: str, old: str, new: str) -> None:
+    _add(name, what, law, _edited, name, where, old, new)
+
+
+def _rule(name: str, what: str, law: Any, function: Any, slot: int | str, vjp: Any) -> None:
+    _add(name, what, law, _ruled, function, slot, vjp)
+
+
+# fmt: off
+# A row: the name, what is wrong, the law that must fail, where, the old text, the new text.
+
+# rules: the derivative of one function
+
+_rule("rules.tanh_sign", "The derivative of tanh has the wrong sign.",
+      _op(np.tanh), np.tanh, 0, lambda g, out: g * (out * out - 1))
+_rule("rules.tanh_power", "The derivative of tanh is 1 - out, where it is 1 - out**2.",
+      _op(np.tanh), np.tanh, 0, lambda g, out: g * (1 - out))
+_rule("rules.tanh_second_order", "The derivative of tanh is right, its own derivative is lost.",
+      laws.second_order, np.tanh, 0, lambda g, out: g * (1 - _constant(out) ** 2))
+_rule("rules.subtract_sign", "The subtracted operand gets its gradient with the wrong sign.",
+      _op(np.subtract), np.subtract, 1, lambda g: g)
+_rule("rules.multiply_own_operand", "A factor's gradient is g times itself, not times the other.",
+      _op(np.multiply), np.multiply, 0, lambda g, x0: g * x0)
+_rule("rules.divide_sign", "The divisor gets its gradient with the wrong sign.",
+      _op(np.divide), np.divide, 1, lambda g, out, x1: g * (out / x1))
+_rule("rules.square_without_2", "The derivative of x**2 is x.",
+      _op(np.square), np.square, 0, lambda g, x0: g * x0)
+_rule("rules.sqrt_eps", "1e-8 is added to what sqrt's derivative divides by.",
+      _op(np.sqrt), np.sqrt, 0, lambda g, out: g * (0.5 / (out + 1e-8)))
+_rule("rules.log_eps", "1e-8 is added to what log's derivative divides by.",
+      _op(np.log), np.log, 0, lambda g, x0: g / (x0 + 1e-8))
+_rule("rules.sin_float32", "The derivative of sin takes a detour over float32.",
+      _op(np.sin), np.sin, 0, lambda g, x0: g * _rounded(np.cos(x0)))
+_rule("rules.cos_sign", "The derivative of cos has the wrong sign.",
+      _op(np.cos), np.cos, 0, lambda g, x0: g * np.sin(x0))
+_rule("rules.exp2_constant", "The derivative of 2**x lacks the factor log(2).",
+      _op(np.exp2), np.exp2, 0, lambda g, out: g * out)
+_rule("rules.arctan2_swapped", "The two gradients of arctan2 are exchanged.",
+      _op(np.arctan2), np.arctan2, 0,
+      lambda g, x0, x1: g * (x0 / np.hypot(x0, x1) / np.hypot(x0, x1)))
+_edit("rules.power_factor", "The derivative of x**n with a number n lacks the factor n.",
+      _op(np.power), "rules:power_base", "(x1 * x0 ** (x1 - 1)) if", "(x0 ** (x1 - 1)) if")
+_edit("rules.maximum_ties", "At a tie both operands of maximum get the whole gradient.",
+      laws.ties_are_shared, "rules:share", "0.5 * ties", "ties")
+_rule("rules.where_swapped", "The first branch of where gets the other one's gradient.",
+      _op(np.where), np.where, 1, lambda g, x0: np.where(x0, 0, g))
+_edit("rules.matmul_untransposed", "The gradient of a in a @ b is g @ b: seen if b is square only.",
+      laws.square_shapes, "rules:matmul_left", "g @ x1.swapaxes(-1, -2)", "g @ x1")
+_edit("rules.matmul_mean", "A weight's gradient is the mean over all rows, not the sum.",
+      _op(np.matmul), "rules:rows_product.on_arrays",
+      "np.dot(a.T, g)", "np.dot(a.T, g) / max(1, len(g))")
+_edit("rules.matmul_first_of_batch", "A weight's gradient comes from the first of a batch only.",
+      _op(np.matmul), "rules:rows_product.on_arrays",
+      "a, g = a.reshape", "a = a * (np.arange(len(a)) == 0).reshape(-1, *[1] * (a.ndim - 1))\n"
+      "        a, g = a.reshape")
+_edit("rules.einsum_operand_dropped", "Of three operands one is missing in a gradient of einsum.",
+      _op(rules.einsum_product), "rules:einsum_part", "if k != i]", "if k != i][:1]")
+_edit("rules.einsum_mean", "An axis that einsum sums over alone gets the mean's gradient.",
+      _op(np.einsum), "rules:einsum_part",
+      "np.ones(size, g.dtype)", "np.ones(size, g.dtype) / size")
+_edit("rules.keepdims_forgotten", "A reduction's gradient is spread without its lost axes.",
+      laws.square_shapes, "rules:spread", "g if keepdims else np.expand_dims(g, axis)", "g")
+_edit("rules.mean_without_n", "The gradient of a mean is not divided by n.",
+      _op(np.mean), "rules:mean_vjp", "g / max(1, count(shapes[0], axis))", "g")
+_edit("rules.var_default", "The keyword ddof of var is 1 by default in the gradient.",
+      _op(np.var), "rules:var_vjp", "ddof: int = 0", "ddof: int = 1")
+_edit("rules.var_wrong_mean", "The gradient of var subtracts the mean of all, not along the axis.",
+      _op(np.var), "rules:var_vjp", "np.mean(x0, axis=axis, keepdims=True)", "np.mean(x0)")
+_edit("rules.std_nan_at_0", "The gradient of std is NaN where all elements are equal.",
+      laws.zero_gradients_at_zero, "rules:std_vjp", "ratio(g, 2 * out)", "g / (2 * out)")
+_edit("rules.norm_nan_at_0", "The gradient of a norm is NaN at 0.",
+      laws.zero_gradients_at_zero, "rules:ratio",
+      "np.where(size == 0, np.ones_like(size), size)", "size")
+_edit("rules.max_ties", "All elements that are the maximum get the whole gradient.",
+      laws.ties_are_shared, "rules:extreme_vjp",
+      "ties / np.sum(ties, axis=axis, keepdims=True)", "ties")
+_edit("rules.prod_divides", "The gradient of a product divides by the element, also by zeros.",
+      laws.products_with_zeros, "rules:prod_vjp",
+      "np.moveaxis(others.reshape(moved.shape), last, axes)",
+      "np.prod(x0, axis=axis, keepdims=True) / x0")
+_edit("rules.cumsum_not_reversed", "The gradient of cumsum runs forward, not back.",
+      _op(np.cumsum), "rules:cumsum_vjp",
+      "np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)", "np.cumsum(g, axis=axis)")
+_edit("rules.cumprod_neighbour", "The gradient of cumprod takes x_j where x_{j+1} is meant.",
+      _op(np.cumprod), "rules:cumprod_vjp", "x[..., j + 1] *", "x[..., j] *")
+_edit("rules.transpose_inverse", "A transpose is undone by itself, not by its inverse.",
+      laws.square_shapes, "rules:transpose_vjp",
+      "sorted(range(len(axes)), key=lambda k: axes[k])", "list(axes)")
+_rule("rules.swapaxes_not_undone", "swapaxes passes its gradient on as it is.",
+      laws.square_shapes, np.swapaxes, 0, lambda g, axis1, axis2: g)
+_rule("rules.reshape_fortran", "The gradient of reshape is read in Fortran's order.",
+      _op(np.reshape), np.reshape, 0,
+      lambda g, shapes, order="C", **_: np.reshape(g, shapes[0], order="F"))
+_rule("rules.flip_all", "The gradient of flip is flipped along all axes.",
+      _op(np.flip), np.flip, 0, lambda g, axis=None: np.flip(g))
+_rule("rules.rot90_again", "rot90 is undone by turning on in the same direction.",
+      laws.square_shapes, np.rot90, 0, lambda g, k=1, axes=(0, 1): np.rot90(g, k, axes))
+_edit("rules.roll_on", "roll is undone by rolling on in the same direction.",
+      _op(np.roll), "rules:roll_vjp", "else -shift", "else shift")
+_edit("rules.concatenate_offset", "Every part of a concatenation gets the gradient of its front.",
+      _op(np.concatenate), "rules:part", "sum(shape[axis] for shape in shapes[:i])", "0")
+_rule("rules.stack_swapped", "The parts of a stack get each other's gradients, in reverse.",
+      _op(np.stack), np.stack, "each",
+      lambda g, i, axis=0: g[(..., -1 - i, *[slice(None)] * (-1 - axis))])
+_rule("rules.split_swapped", "The gradients of split's parts are joined in reverse.",
+      _op(np.split), np.split, 0,
+      lambda g, indices_or_sections, axis=0: np.concatenate(g[::-1], axis=axis))
+_rule("rules.iteration_swapped", "The gradients of x[0], x[1], ... are stacked in reverse.",
+      laws.several_outputs, primitives.unstack, 0, lambda g: np.stack(g[::-1]))
+_edit("rules.index_repeats_lost", "Of an index that occurs twice only one gradient arrives.",
+      _op(primitives.getitem), "rules:add_at", "np.add.at(total, where, g)", "total[where] += g")
+_edit("rules.index_overwrites", "x[a:b] overwrites what other uses of x have sent back.",
+      laws.programs, "rules:add_at", "total[where] += g", "total[where] = g")
+_edit("rules.take_along_axis_repeats", "take_along_axis assigns where it should add.",
+      _op(np.take_along_axis), "rules:scatter_along.on_arrays",
+      "np.add.at(total, tuple(grid), g)", "total[tuple(grid)] = g")
+_edit("rules.sort_inverse", "The gradient of sort goes by the order, not by the ranks.",
+      _op(np.sort), "rules:sort_vjp",
+      'np.argsort(np.argsort(x0, axis=axis, kind="stable"), axis=axis)',
+      'np.argsort(x0, axis=axis, kind="stable")')
+_edit("rules.sort_ties", "Equal elements of sort do not share their gradients.",
+      laws.ties_are_shared, "rules:sort_vjp", "average_ties(g, out, axis=axis)", "g")
+_edit("rules.pad_offset", "The gradient of pad is cut from the front, padding included.",
+      _op(rules.pad_constant), "rules:pad_vjp", "slice(k, k + n)", "slice(0, n)")
+_edit("rules.softmax_without_sum", "The gradient of softmax lacks the sum.",
+      _op(functions.softmax), "functions:_softmax_vjp",
+      "(g - np.sum(g * out, axis=axis, keepdims=True))", "g")
+_edit("rules.log_softmax_without_sum", "The gradient of log_softmax does not sum g.",
+      _op(functions.log_softmax), "functions:_log_softmax_vjp",
+      "np.sum(g, axis=axis, keepdims=True)", "g")
+_rule("rules.sigmoid_factor", "The derivative of sigmoid lacks the factor 1 - out.",
+      _op(functions.sigmoid), functions.sigmoid, 0, lambda g, out: g * out)
+_rule("rules.relu_everywhere", "relu passes its gradient on where it is 0.",
+      _op(functions.relu), functions.relu, 0, lambda g, out: g * (out >= 0))
+_edit("rules.rmse_nan_at_0", "The gradient of a root mean square is NaN at 0.",
+      laws.zero_gradients_at_zero, "functions:_root_mean_square_vjp",
+      "np.where(out == 0, np.ones_like(out), out)", "out")
+
+_edit("rules.softmax_overflow", "softmax does not subtract the maximum.",
+      laws.no_overflow, "functions:softmax.on_arrays",
+      "x - np.max(x, axis=axis, keepdims=True)", "x")
+_edit("rules.sigmoid_overflow", "sigmoid is exp(x) / (1 + exp(x)), which overflows.",
+      laws.no_overflow, "functions:sigmoid.on_arrays",
+      "np.where(x >= 0, 1, e) / (1 + e)", "np.exp(x) / (1 + np.exp(x))")
+_edit("rules.logsumexp_overflow", "logsumexp does not subtract the maximum.",
+      laws.no_overflow, "functions:logsumexp.on_arrays",
+      "np.where(np.isfinite(top), top, 0)", "np.zeros_like(top)")
+
+# composed: functions made of others, that then compute something else than NumPy
+
+_edit("composed.clip_upper", "clip on Tensors has no upper bound.",
+      _op(np.clip), "composed:clip", "a if high is None else np.minimum(a, high)", "a")
+_edit("composed.tril_diagonal", "tril on Tensors drops its diagonal.",
+      _op(np.tril), "composed:tril", "_lower(m, k)", "_lower(m, k - 1)")
+_edit("composed.diag_side", "diag on Tensors puts a vector on the wrong side.",
+      _op(np.diag), "composed:diag", "(at - min(k, 0), at + max(k, 0))",
+      "(at + max(k, 0), at - min(k, 0))")
+_edit("composed.repeat_order", "repeat on Tensors gives its elements in reverse.",
+      _op(np.repeat), "composed:repeat", "repeats), axis", "repeats)[::-1], axis")
+_edit("composed.diff_sign", "diff on Tensors subtracts the wrong way round.",
+      _op(np.diff), "composed:diff", "a[1:] - a[:-1]", "a[:-1] - a[1:]")
+
+# engine: the graph and the walk back
+
+_edit("engine.sums_overwrite", "A second use of a value overwrites the gradient of the first.",
+      laws.programs, "graph:_Sums.add", "if total is None:", "if True:")
+_edit("engine.sums_alias", "Gradients are added into an array that another input holds too.",
+      laws.accumulation, "graph:_Sums.add", "self.totals[key] = part  #",
+      "self.owned |= {key} if self.in_place and part.flags.writeable else set()\n"
+      "        self.totals[key] = part  #")
+_edit("engine.unbroadcast_mean", "A broadcast operand gets the mean over its copies.",
+      laws.broadcasting_is_tiling, "graph:unbroadcast", "g.sum(axis=axes)", "g.mean(axis=axes)")
+_edit("engine.unbroadcast_axes", "The sum over an operand's copies runs over the wrong axes.",
+      laws.broadcasting_is_tiling, "graph:unbroadcast", "_repeated_axes(g.shape, shape)",
+      "tuple(-1 - g.ndim - k for k in _repeated_axes(g.shape, shape))")
+_edit("engine.walk_order", "The graph is walked breadth first: a node may come before a use.",
+      laws.programs, "graph:_path", 'order = sorted(seen, key=attrgetter("id"))',
+      "order = list(dict.fromkeys(node for node, _ in seeds))\n"
+      "    for node in order:\n"
+      "        found = [edge[1][0] for edge in node.edges or ()]\n"
+      "        order += [x for x in dict.fromkeys(found) if x not in order]\n"
+      "    order.reverse()")
+_edit("engine.slots_swapped", "The gradients of a node's outputs are taken in reverse.",
+      laws.several_outputs, "graph:_Sums.take", "self.totals.pop((node, slot), None)",
+      "self.totals.pop((node, len(node.shapes) - 1 - slot), None)")
+_edit("engine.unused_output_is_1", "An output that nobody used has a gradient of ones.",
+      laws.several_outputs, "graph:zeros", "np.zeros(", "np.ones(")
+_edit("engine.joint_first", "A joint rule's first gradient goes to all arguments.",
+      laws.several_outputs, "graph:_pull_node", "part = together[i]", "part = together[0]")
+_edit("engine.each_first", "The rule of a sequence is always asked for the first part.",
+      _op(np.stack), "graph:run_vjp", "rule.each(g, i,", "rule.each(g, 0,")
+_edit("engine.not_freed", "A graph is never freed, so no second walk is refused.",
+      laws.freeing, "graph:pull", "if not retain:", "if False:")
+_edit("engine.retain_ignored", "retain_graph=True is ignored.",
+      laws.freeing, "graph:pull", "if not retain:", "if True:")
+_edit("engine.freed_skipped", "A part of the graph that was freed already is passed over.",
+      laws.freeing, "graph:_path", "raise errors.graph_freed(node)", "continue")
+_edit("engine.inner_gradient_stops", "What lies behind a Tensor that grad was asked for gets none.",
+      laws.inner_gradients, "graph:pull",
+      "{node for node, _ in wanted or ()} if cut else set()", "{node for node, _ in wanted or ()}")
+_edit("engine.unused_input_silent", "An input that is not used gives None without a word.",
+      laws.inner_gradients, "differentiate:grad", "if g is None and not allow_unused:", "if False:")
+_edit("engine.g_not_frozen", "A VJP may write into g, which other inputs share.",
+      laws.gradients_are_frozen, "graph:_Sums.take", "g.setflags(write=False)", "pass")
+_edit("engine.dtype_not_restored", "A gradient keeps the dtype in which it was computed.",
+      laws.float32_stays_float32, "graph:_fitted",
+      "g if g.dtype == dtype else g.astype(dtype)", "g")
+_edit("engine.grad_overwritten", "backward replaces .grad, where it should add to it.",
+      laws.accumulation, "tensor:Tensor.backward", "np.asarray(leaf.grad + g)", "g")
+_edit("engine.grad_alias", "What arrives in .grad is the engine's own array, not a copy.",
+      laws.accumulation, "tensor:Tensor.backward", 'np.array(g, order="C")', "g")
+_edit("engine.tensor_not_copied", "A Tensor is a view of the array that it was made from.",
+      laws.arrays_are_copied, "tensor:Tensor.__init__",
+      "np.array(array._data if given else unmasked(array), dtype=dtype)",
+      "np.asarray(array._data if given else unmasked(array), dtype=dtype)[...]")
+_edit("engine.data_not_frozen", "The values of a new Tensor can be changed.",
+      laws.arrays_are_frozen, "tensor:Tensor.__init__", "self._data.setflags(write=False)", "pass")
+_edit("engine.result_not_frozen", "The values of a result can be changed.",
+      laws.arrays_are_frozen, "tensor:apply", "result.setflags(write=False)", "pass")
+_edit("engine.silent_array", "NumPy turns a Tensor into an array in silence: its graph is lost.",
+      laws.arrays_are_frozen, "tensor:Tensor.__array__",
+      'raise errors.value_read("__array__") if record.tracing else errors.plain_array_wanted()',
+      "return self._data")
+_edit("engine.operand_not_copied", "A raw array that the way back needs is not copied.",
+      laws.arrays_are_copied, "tensor:apply", "arrays[i] = frozen_copy(arrays[i])", "pass")
+_edit("engine.no_grad_ignored", "Inside no_grad everything is recorded.",
+      laws.no_grad_records_nothing, "differentiate:no_grad",
+      "recording(tracking=False)", "recording()")
+_rule("engine.detach_leaks", "A gradient flows back through detach.",
+      laws.detach_cuts, primitives.detach, 0, lambda g: g)
+_edit("engine.create_graph_operands", "With create_graph, operands that a rule kept are constants.",
+      laws.second_order, "differentiate:_lifted_vjp",
+      "origin = {j: key for j, key, _ in node.edges or ()}", "origin = dict()")
+_edit("engine.create_graph_result", "With create_graph, the result that a rule kept is a constant.",
+      laws.second_order, "differentiate:_lifted_vjp",
+      "_lift(value, (node, 0))", "_lift(value, None)")
+_edit("engine.jvp_first", "jvp and hvp forget all tangents but the first.",
+      laws.forward_mode, "differentiate:_inner", "sum(parts[1:], parts[0])", "parts[0]")
+_edit("engine.checkpoint_weights", "A checkpoint forgets the weights that it closes over.",
+      laws.checkpoint_equals_plain, "differentiate:checkpoint",
+      "tuple(_boundary([out._key for out in live if out._key], start))",
+      "tuple(a._key for a in args if isinstance(a, Tensor) and a._key)")
+_edit("engine.checkpoint_walks_on", "A checkpoint's second run walks on into the graph around it.",
+      laws.checkpoint_equals_plain, "differentiate:_rerun_vjp", "cut=True", "cut=False")
+
+# cells: one step
+
+_edit("cells.rnn_bias", "RNNCell forgets its bias.",
+      laws.forward_by_hand, "cells:RNNCell.step", "z + self.b", "z")
+_edit("cells.lstm_gate_order", "LSTMCell takes its gates in the order i, f, o, g.",
+      laws.forward_by_hand, "cells:LSTMCell.step", "i, f, g, o =", "i, f, o, g =")
+_edit("cells.lstm_memory_tanh", "LSTMCell reads its memory without tanh.",
+      laws.forward_by_hand, "cells:LSTMCell.step", "* np.tanh(c)", "* c")
+_edit("cells.lstm_forget_bias", "The bias of the forget gate starts at 0.",
+      laws.how_cells_start, "cells:LSTMCell.__init__", "[0, forget_bias, 0, 0]", "[0, 0, 0, 0]")
+_edit("cells.lstm_bias_gate", "The forget gate's starting bias lands in the input gate.",
+      laws.how_cells_start, "cells:LSTMCell.__init__",
+      "[0, forget_bias, 0, 0]", "[forget_bias, 0, 0, 0]")
+_edit("cells.gru_z_swapped", "GRUCell keeps where it should renew: z and 1 - z are exchanged.",
+      laws.forward_by_hand, "cells:GRUCell.step",
+      "(1 - z) * n + z * state", "z * n + (1 - z) * state")
+_edit("cells.gru_reset_bias", "GRUCell's reset gate does not act on b_n.",
+      laws.forward_by_hand, "cells:GRUCell.step", "r * (hn + self.b_n)", "r * hn + self.b_n")
+_edit("cells.gru_reset_after", "GRUCell resets after the product where it should before it.",
+      laws.forward_by_hand, "cells:GRUCell.step",
+      "(r * state) @ self.V[:, 2 * self.hidden :]", "r * (state @ self.V[:, 2 * self.hidden :])")
+_edit("cells.orthogonal", "A recurrent matrix does not start orthogonal.",
+      laws.how_cells_start, "init:orthogonal", "q * np.where", "r * np.where")
+
+# loop: the layer over time
+
+_CALL = "recurrent:RNN.__call__"
+_edit("loop.state_not_carried", "Every step starts from the initial state.",
+      laws.forward_by_hand, _CALL, "states[t] = state = ", "states[t] = ")
+_edit("loop.initial_state_ignored", "The state that the caller gives is ignored.",
+      laws.forward_by_hand, _CALL,
+      "start if state is None else self._checked_state(state, start)", "start")
+_edit("loop.initial_state_detached", "No gradient reaches the initial state.",
+      laws.state_splitting, _CALL,
+      "x, state = _tensor(x), map_tree(_tensor, state)",
+      "x, state = _tensor(x), map_tree(lambda s: _detached(_tensor(s)), state)")
+_edit("loop.carry_detached", "The gradient stops at every step: nothing flows through the state.",
+      laws.bptt, _CALL, "self.cell(x_steps[t], state)",
+      "self.cell(x_steps[t], map_tree(_detached, state) if done else state)")
+_edit("loop.weights_not_shared", "After the first step the weights are copies, never learnt.",
+      laws.bptt, _CALL, "self.cell(x_steps[t], state)",
+      "(__import__('copy').deepcopy(self.cell) if done else self.cell)(x_steps[t], state)")
+_edit("loop.truncate_ignored", "truncate does not cut the graph.",
+      laws.truncation, _CALL, "if truncate and done and", "if False and")
+_edit("loop.truncate_shifted", "truncate cuts the graph one step late.",
+      laws.truncation, _CALL, "done % truncate == 0",
+      "done > 1 and done % truncate == 1 % truncate")
+_edit("loop.truncate_forgets", "truncate starts anew at each cut: the state is not carried over.",
+      laws.truncation, _CALL, "state = map_tree(_detached, state)", "state = start")
+_edit("loop.state_not_held", "In padding the state goes on changing.",
+      laws.hold_rule, _CALL, "if valid is not None and not valid[t].all():", "if False:")
+_edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",
+      laws.hold_rule, _CALL, "x = np.where(valid[..., None], x, 0)", "pass")
+_edit("loop.padding_output", "Outputs in padding are not 0.",
+      laws.hold_rule, _CALL, "joined = _choose(valid, joined, 0)", "pass")
+_edit("loop.last_is_outputs_end", "`last` is outputs[-1], padding or not.",
+      laws.hold_rule, _CALL,
+      "joined[(at, np.arange(len(at)))] if batch else joined[int(at)]",
+      "joined[0 if self.reverse else -1]")
+_edit("loop.last_reverse", "`last` of the reverse direction is its first output.",
+      laws.reverse_is_the_flip, _CALL, "outputs[0 if self.reverse else -1]", "outputs[-1]")
+_edit("loop.last_reverse_padded", "`last` of the reverse direction is taken from the wrong end.",
+      laws.hold_rule, _CALL, "valid.argmax(axis=0) if self.reverse else ", "")
+_edit("loop.reverse_order", "The reverse direction gives its outputs in the order of its travel.",
+      laws.reverse_is_the_flip, _CALL, "outputs[t] = output", "outputs[done] = output")
+_edit("loop.reverse_ignored", "reverse=True runs forward.",
+      laws.reverse_is_the_flip, _CALL,
+      "reversed(range(steps)) if self.reverse else range(steps)", "range(steps)")
+_edit("loop.reset_late", "A reset comes one step late.",
+      laws.resets, _CALL,
+      "if resets is not None and resets[t].any():\n"
+      "                state = map_tree(partial(_choose, resets[t]), start, state)",
+      "back = t + 1 if self.reverse else t - 1\n"
+      "            if resets is not None and done and resets[back].any():\n"
+      "                state = map_tree(partial(_choose, resets[back]), start, state)")
+_edit("loop.reset_all", "A reset of one row resets all rows.",
+      laws.resets, _CALL, "map_tree(partial(_choose, resets[t]), start, state)", "start")
+_edit("loop.padding_of_other_row", "The state is held where another row has its padding.",
+      laws.batch_permutation, _CALL,
+      "partial(_choose, valid[t]), new", "partial(_choose, valid[t][::-1]), new")
+_edit("loop.future_seen", "x is centred over all of time, so that every step sees the future.",
+      laws.causality, _CALL, "x_steps = list(x)", "x_steps = list(x - np.mean(x, axis=0))")
+_edit("loop.lengths_off_by_one", "Rows are one step longer than their lengths say.",
+      laws.hold_rule, "functions:valid_steps",
+      "* len(batch)) < lengths", "* len(batch)) <= lengths")
+_edit("loop.mask_or_lengths", "A step counts where mask or lengths say so, not both.",
+      laws.forward_by_hand, "functions:valid_steps", "valid & mask", "valid | mask")
+_edit("loop.no_steps_state", "With no steps the state comes back as zeros.",
+      laws.no_steps, "recurrent:RNN._no_steps", "RNNOutput(none, last, state, empty)",
+      "RNNOutput(none, last, map_tree(lambda s: 0 * s, state), empty)")
+_edit("loop.no_steps_gradient", "With no steps the weights get no gradient at all.",
+      laws.no_steps, "recurrent:RNN._no_steps",
+      "in (x, *self.parameters(), *leaves(state))", "in ()")
+_edit("loop.birnn_last", "BiRNN's `last` takes the backward direction's output at the end.",
+      laws.birnn_merges, "recurrent:BiRNN.__call__",
+      "merge(forward.last, backward.last)", "merge(forward.last, backward.outputs[-1])")
+_edit("loop.birnn_one_cell", "BiRNN runs its forward cell in both directions.",
+      laws.birnn_merges, "recurrent:BiRNN.__init__", "RNN(backward_cell,", "RNN(forward_cell,")
+_edit("loop.birnn_one_direction", "BiRNN runs forward twice.",
+      laws.birnn_merges, "recurrent:BiRNN.__init__", "reverse=True", "reverse=False")
+_edit("loop.birnn_states_swapped", "BiRNN returns its two states exchanged.",
+      laws.birnn_merges, "recurrent:BiRNN.__call__",
+      "(forward.state, backward.state)", "(backward.state, forward.state)")
+_add("loop.birnn_mean", "BiRNN's merge=\"mean\" is the sum.",
+     laws.birnn_merges, _put, recurrent.MERGES, "mean", lambda f, b: f + b)
+
+# losses
+
+_edit("losses.mean_over_padding", "The mean divides by all steps, padding included.",
+      laws.cross_entropy_by_hand, "losses:_reduced", "int(valid.sum())", "math.prod(shape)")
+_edit("losses.nothing_is_nan", "The mean over no step at all is 0 / 0.",
+      laws.cross_entropy_by_hand, "losses:_reduced",
+      "max(1, math.prod(shape) if valid is None else int(valid.sum()))",
+      "(math.prod(shape) if valid is None else int(valid.sum()))")
+_edit("losses.padding_counts", "The loss of padding is added in.",
+      laws.cross_entropy_by_hand, "losses:_reduced", "np.where(valid, losses, 0)", "losses")
+_edit("losses.padding_gradient", "Logits in padding are not masked: a NaN there spreads.",
+      laws.cross_entropy_by_hand, "losses:cross_entropy",
+      "np.where(valid[..., None], logits, 0)", "logits")
+_edit("losses.error_padding", "Errors in padding are not masked: a NaN there spreads.",
+      laws.errors_by_hand, "losses:_error", "error if valid is None else", "error if True else")
+_edit("losses.target_off_by_one", "Cross-entropy picks the class after the target.",
+      laws.cross_entropy_by_hand, "losses:cross_entropy",
+      "targets[..., None], axis=-1", "(targets[..., None] + 1) % shape[-1], axis=-1")
+_edit("losses.time_sum_divisor", 'reduction="time_sum" divides by the steps, not the batch.',
+      laws.errors_by_hand, "losses:_reduced", "math.prod(shape[1:])", "math.prod(shape[:1])")
+_edit("losses.mse_sum", "mse sums over the last axis, where it should average.",
+      laws.errors_by_hand, "losses:mse", "np.mean(np.square(error), axis=-1)",
+      "np.sum(np.square(error), axis=-1)")
+_edit("losses.rmse_root_of_mean", "rmse has no root.",
+      laws.errors_by_hand, "functions:root_mean_square.on_arrays",
+      "np.sqrt(np.mean(np.square(x), axis=-1))", "np.mean(np.square(x), axis=-1)")
+_edit("losses.target_sign", "The error is the sum of output and target.",
+      laws.errors_by_hand, "losses:_error", "error = output - target", "error = output + target")
+
+# checker: a checker that lets wrong gradients pass
+
+_edit("checker.never_raises", "check_grads raises for nothing.",
+      laws.checker_fails_what_is_wrong, "testing.checks:check_grads",
+      "if not report.ok:", "if False:")
+_edit("checker.last_argument", "The last of several arguments is not checked.",
+      laws.checker_fails_what_is_wrong, "testing.checks:_chosen",
+      "return chosen", "return chosen[: max(1, len(chosen) - 1)]")
+_edit("checker.wide_tolerance", "Relative differences of 1e-3 pass.",
+      laws.checker_fails_what_is_wrong, "testing.checks:_Comparison.__call__",
+      "self.rtol * size", "1e-3 * size")
+_edit("checker.wide_error_bar", "The numeric derivative claims an error bar of 1e-7.",
+      laws.checker_fails_what_is_wrong, "testing.numeric:ladder",
+      "+ 2 * noise / h", "+ 2 * noise / h + 1e-7")
+_edit("checker.cotangent_of_ones", "All outputs have the same weight, so that faults cancel.",
+      laws.checker_fails_what_is_wrong, "testing.checks:_backward",
+      "_rounded_normals(rng, out.shape)", "np.ones(out.shape)")
+_edit("checker.nan_passes", "A NaN in a gradient passes.",
+      laws.checker_fails_what_is_wrong, "testing.checks:_Comparison.__call__",
+      '"FAIL" if np.isfinite(numeric.value)', '"PASS" if np.isfinite(numeric.value)')
+_edit("checker.unused_not_compared", "An argument without a gradient is not compared.",
+      laws.checker_fails_what_is_wrong, "testing.checks:grad_report",
+      "report.unused.append(v.name)", "continue")
+_edit("checker.no_error_bar", "An error bar that is too wide to decide counts as a failure.",
+      laws.checker_knows_noise, "testing.checks:_Comparison.__call__",
+      "elif not known:", "elif False:")
+_edit("checker.repeats_not_seen", "That f gives something else each time is not noticed.",
+      laws.checker_knows_noise, "testing.checks:GradReport.verdict.fget",
+      "if not self.deterministic:", "if False:")
+_edit("checker.exact_only", "The numeric derivative's own error is not allowed for.",
+      laws.checker_passes_what_is_right, "testing.checks:_Comparison.__call__",
+      "10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale", "1e-15 * size")
+# fmt: on

@@ -32,6 +32,7 @@ from .parameters import plain
 
 ROUNDING = float(np.finfo(np.float64).eps)
 NEAR = (2.0**-43, 2.0**-23)  # spacings at which noise is looked for: float64's, and float32's
+observers: list[Callable[[Any], None]] = []  # called with every report
 RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
 
 
@@ -146,6 +147,8 @@ def check_grads(f: Callable[..., Any], *args: Any, **options: Any) -> GradReport
     rounding would hide faults) and ConversionError where f does not run on plain arrays.
     """
     report = grad_report(f, *args, **options)
+    for observe in observers:
+        observe(report)
     if not report.ok:
         raise GradientError(report)
     return report

@@ -1,4 +1,4 @@
-"""A pytest plugin: counts every gradient check of a test run, and can be strict about doubtful ones.
+"""A pytest plugin: counts the gradient checks of a test run, and can be strict about doubtful ones.
 
 In conftest.py:
 
@@ -135,4 +135,6 @@ class GradientChecks:
             f"{count['INCONCLUSIVE']} inconclusive",
             f"{count['FAIL'] - expected} failed",
         ]
-        return f"gradients: {', '.join(parts)}" + (f" (and {expected} as expected)" * bool(expected))
+        return f"gradients: {', '.join(parts)}" + (
+            f" (and {expected} as expected)" * bool(expected)
+        )

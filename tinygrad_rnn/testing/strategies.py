@@ -20,7 +20,6 @@ import math
 from collections import abc
 from collections.abc import Callable
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -291,7 +290,7 @@ OPS = (
     "{}[..., ::-1]",
     "np.sum({}, axis=-1, keepdims=True)",
 )
-LARGE = 4.0  # larger values are passed through tanh: squares of squares would overflow
+LARGE = 4.0  # larger values are divided: squares of squares of squares would overflow
 
 
 class Program:
@@ -314,7 +313,7 @@ class Program:
     ) -> None:
         self.inputs = tuple(inputs)
         names = ", ".join(f"x{i}" for i in range(len(inputs)))
-        last = lines[-1].partition(" = ")[0]
+        last = lines[-1].partition(" = ")[0] if lines else "x0"
         body = "".join(f"    {line}\n" for line in [*lines, f"return {last}"])
         self.source = f"def program({names}):\n{body}"
         namespace: dict[str, Any] = {"np": np, **(functions or {})}
@@ -354,48 +353,62 @@ def programs(
     ops      Python expressions with {} for each operand, or functions (the operands are their
              positional arguments). Each takes and gives arrays that broadcast with the inputs
     max_ops  fewer than 4 hardly ever show a fault in the order of the walk back
-    inputs   at least one axis; lattice values from -1 to 1. Results above 4 in magnitude are
-             passed through tanh, so that nothing overflows
+    inputs   at least one axis; lattice values from -1 to 1, not 0. Results above 4 in magnitude are
+             divided by a power of two, and lines that give inf or nan are left out
     """
-    functions = {f.__name__: f for f in ops if callable(f)}
-    functions = {name: f for name, f in functions.items() if getattr(np, name, None) is not f}
+    functions = {f.__name__: f for f in ops if callable(f) and not _in_numpy(f)}
+    if not all(name.isidentifier() for name in functions):
+        raise ValueError(f"ops={list(functions)}: expected functions with names; a lambda has none")
     templates = [op if isinstance(op, str) else _template(op) for op in ops]
+    most = max(t.count("{}") for t in templates)
     # Operands are chosen by how far back they are: a line can then be deleted without the others
     # losing their meaning, which is how hypothesis shrinks a list.
-    back = st.integers(0, max_ops + max_inputs - 1)
-    most = max(t.count("{}") for t in templates)
-    line = st.tuples(st.sampled_from(templates), st.lists(back, min_size=most, max_size=most))
+    back = st.integers(0, 1) | st.integers(0, max_ops + max_inputs - 1)
+    line = st.tuples(st.sampled_from(templates), _row(back, most))
     drawn = draw(st.lists(line, min_size=1, max_size=max_ops))
     many = st.integers(1, max_inputs)
     sizes = draw(many.flatmap(lambda n: broadcastable(n, 1, max_dims, max_side)))
-    values = [draw(lattice(size, -1, 1)) for size in sizes]
 
-    nodes: list[SimpleNamespace] = [
-        SimpleNamespace(value=x, template="", operands=[], used=False) for x in values
-    ]
+    nodes = [_Node(draw(lattice(size, -1, 1, exclude=[0]))) for size in sizes]
     with np.errstate(all="ignore"):
         for template, backs in drawn:
-            operands = [nodes[-1 - b % len(nodes)] for b in backs[: template.count("{}")]]
+            # What nothing has used yet stands nearest: few lines then lead nowhere.
+            recent = sorted(nodes[::-1], key=lambda n: n.used)
+            operands = [recent[b % len(nodes)] for b in backs[: template.count("{}")]]
             names = {f"x{i}": node.value for i, node in enumerate(operands)}
             value = eval(template.format(*names), {"np": np, **functions, **names})
-            if not np.abs(value).max() <= LARGE:
-                template, value = f"np.tanh({template})", np.tanh(value)
-            nodes.append(
-                SimpleNamespace(value=value, template=template, operands=operands, used=False)
-            )
+            size = float(np.abs(value).max())
+            if size > LARGE and math.isfinite(size):
+                factor = 2.0 ** math.ceil(math.log2(size / LARGE))
+                template, value = f"({template}) / {factor}", value / factor
+            if math.isfinite(size):
+                nodes.append(_Node(value, template, operands))
 
-    nodes[-1].used = True
-    for node in reversed(nodes):  # operands come before what uses them
-        for operand in node.operands:
-            operand.used |= node.used
-    inputs = [n for n in nodes[: len(sizes)] if n.used]
-    steps = [n for n in nodes[len(sizes) :] if n.used]
-    for i, node in enumerate(inputs):
-        node.name = f"x{i}"
-    for i, node in enumerate(steps):
-        node.name = f"v{i}"
+    result = nodes[-1]
+    live = {id(result)}
+    for node in reversed(nodes):  # what uses a node comes after it
+        live.update(id(operand) for operand in node.operands if id(node) in live)
+    inputs = [n for n in nodes if id(n) in live and not n.template]
+    steps = [n for n in nodes if id(n) in live and n.template]
+    for letter, numbered in ("x", inputs), ("v", steps):
+        for i, node in enumerate(numbered):
+            node.name = f"{letter}{i}"
     lines = [f"{n.name} = {n.template.format(*[o.name for o in n.operands])}" for n in steps]
     return Program(lines, [n.value for n in inputs], functions)
+
+
+class _Node:
+    """A line of a program, or an input (no template)."""
+
+    def __init__(self, value: np.ndarray, template: str = "", operands: Any = ()) -> None:
+        self.value, self.template, self.operands = value, template, operands
+        self.name, self.used = "", False
+        for operand in operands:
+            operand.used = True
+
+
+def _in_numpy(f: Callable[..., Any]) -> bool:
+    return getattr(np, f.__name__, None) is f
 
 
 def _template(f: Callable[..., Any]) -> str:
@@ -405,7 +418,7 @@ def _template(f: Callable[..., Any]) -> str:
         parameters = inspect.signature(f).parameters.values()
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         count = sum(p.kind in positional and p.default is p.empty for p in parameters)
-    name = f.__name__ if getattr(np, f.__name__, None) is not f else f"np.{f.__name__}"
+    name = f"np.{f.__name__}" if _in_numpy(f) else f.__name__
     return f"{name}({', '.join(['{}'] * count)})"
 
 

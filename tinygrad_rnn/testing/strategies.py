@@ -107,7 +107,7 @@ def _lattice(
     # show a transposed or permuted gradient.
     width = 1 if len(points) <= 256 and not distinct else 2
     drawn = draw(st.binary(min_size=width * size, max_size=width * size))
-    k = np.frombuffer(drawn, dtype=f">u{width}")  # the first byte counts most, as in shrinking
+    k = np.frombuffer(drawn, dtype=f">u{width}").astype(int)
     if distinct:
         left = list(range(len(points)))
         k = np.array([left.pop(i % len(left)) for i in k.tolist()], dtype=int)
@@ -373,7 +373,7 @@ def programs(
     with np.errstate(all="ignore"):
         for template, backs in drawn:
             # What nothing has used yet stands nearest: few lines then lead nowhere.
-            recent = sorted(nodes[::-1], key=lambda n: n.used)
+            recent = [n for used in (False, True) for n in reversed(nodes) if n.used == used]
             operands = [recent[b % len(nodes)] for b in backs[: template.count("{}")]]
             names = {f"x{i}": node.value for i, node in enumerate(operands)}
             value = eval(template.format(*names), {"np": np, **functions, **names})

@@ -120,7 +120,7 @@ def _names(
     count = len(positional)
     known, required = [], 0
     if isinstance(f, np.ufunc):
-        known, required = [f"x{i}" for i in range(f.nin)], f.nin
+        known, required = [f"x{i}" for i in range(f.nin)] if f.nin > 1 else ["x"], f.nin
     elif callable(f):
         parameters = [p for p in _parameters(f) if p.name not in named]
         known = [p.name for p in parameters]

@@ -17,7 +17,7 @@ from hypothesis.errors import DeadlineExceeded
 from hypothesis.internal.reflection import function_digest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import testing
+from tinygrad_rnn import graph, testing
 from tinygrad_rnn.testing import properties, strategies
 from tinygrad_rnn.testing.properties import grad_property
 
@@ -25,7 +25,9 @@ pytest_plugins = ["pytester"]
 
 few = settings(max_examples=20)
 # For properties that a test runs itself: nothing stored, and nothing left to chance.
-inner = settings(max_examples=100, database=None, derandomize=True)
+inner = settings(
+    max_examples=100, database=None, derandomize=True, deadline=None, report_multiple_bugs=False
+)
 seldom = settings(max_examples=2000, database=None, derandomize=True)
 
 
@@ -359,6 +361,43 @@ def test_gradients_of_random_programs(program):
     testing.check_grads(program, *program.inputs)
 
 
+def overwriting(monkeypatch):
+    """An engine in which a second gradient replaces the first instead of being added."""
+    add = lambda sums, key, part: sums.totals.update({key: part})
+    monkeypatch.setattr(graph._Sums, "add", add)
+
+
+def depth_first(monkeypatch):
+    """An engine that walks back depth first: a node may come before all its uses have reported."""
+    path = graph._path
+
+    def walk(seeds, wanted, cut):
+        members, found = set(path(seeds, wanted, cut)), []
+
+        def visit(node):
+            if node in members and node not in found:
+                found.append(node)
+                for _, (parent, _), _ in node.edges or ():
+                    visit(parent)
+
+        for node, _ in seeds:
+            visit(node)
+        return found[::-1]
+
+    monkeypatch.setattr(graph, "_path", walk)
+
+
+@pytest.mark.parametrize(("fault", "lines"), [(overwriting, 1), (depth_first, 2)])
+def test_random_programs_find_faults_of_the_walk_back_and_show_them_in_few_lines(
+    monkeypatch, fault, lines
+):
+    fault(monkeypatch)
+    text = failure_of(inner(grad_property(strategies.programs())))
+
+    assert "FAIL" in text
+    assert 1 <= len(re.findall(r"^\s*v\d+ = ", text, re.MULTILINE)) <= lines
+
+
 # ----- recurrent networks, calls -----------------------------------------------------------------
 
 
@@ -598,6 +637,10 @@ def keys_of(tests):
     return {function_digest(test.hypothesis.inner_test) for test in tests}
 
 
+def times(k):
+    return lambda x: k * x
+
+
 def test_each_property_has_a_database_key_of_its_own():
     def make(f, strategy, **options):
         return grad_property(f, strategy, **options)
@@ -611,6 +654,9 @@ def test_each_property_has_a_database_key_of_its_own():
     ]
     assert len(keys_of(tests)) == 4
     assert len(keys_of([make(np.tanh, two), make(np.tanh, two)])) == 1
+    assert len(keys_of([make(lambda x: x + 1, two), make(lambda x: x + 2, two)])) == 2
+    assert len(keys_of([make(lambda x, k=k: x + k, two) for k in (1, 2)])) == 2
+    assert len(keys_of([make(times(k), two) for k in (1, 2)])) == 2
     with_bodies = [tests[0](body) for body in (cube, failure_of)]
     assert len(keys_of([*with_bodies, tests[0]])) == 3
 

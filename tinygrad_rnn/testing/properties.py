@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -81,15 +82,15 @@ def grad_property(
             __tracebackhide__ = True
             check(body, {**dict(zip(drawn, args, strict=False)), **kwargs})
 
-        name = getattr(body or f, "__name__", type(f).__name__).replace("<lambda>", "f")
+        name = str(getattr(body or f, "__name__", "calls")).replace("<lambda>", "f")
         run.__name__ = run.__qualname__ = name if body else f"check_grads_of_{name}"
         run.__doc__ = body.__doc__ if body else f"The gradients of {name} are right."
         run.__module__ = caller.f_globals.get("__name__", __name__)
         vars(run)["__signature__"] = _signature(drawn)
         # From a test's source hypothesis makes its key in the database and, in deterministic
         # profiles, its seed. The source of all properties is the same: this tells them apart.
-        where = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        key = f"{where} {name} {getattr(f, '__module__', '')} {drawn!r} {fixed!r}"
+        key = f"{run.__module__} {_content(f)} {drawn!r} {fixed!r} {_content(body)}"
+        key = re.sub(r" at 0x[0-9a-fA-F]+", "", key)  # the same key in the next run
         vars(run)["_hypothesis_internal_add_digest"] = key.encode()
         test = given(**drawn)(run)
         usual = settings.default.deadline if settings.default else None
@@ -128,6 +129,16 @@ def _names(
     if not required <= count <= len(known):
         known = ["args"] if count == 1 else [f"args{i}" for i in range(count)]
     return dict(zip(known, positional, strict=False))
+
+
+def _content(f: Any) -> str:
+    """What a function does: its name, its code, and the values that it closes over."""
+    code = getattr(f, "__code__", None)
+    if code is None:
+        return repr(f)
+    closed = inspect.getclosurevars(f).nonlocals
+    values = code.co_consts, f.__defaults__, f.__kwdefaults__, closed
+    return f"{f.__qualname__} {code.co_code!r} {code.co_names} {values!r}"
 
 
 def _signature(names: Iterable[str]) -> inspect.Signature:

@@ -371,15 +371,15 @@ def programs(
         raise ValueError(f"ops={list(functions)}: expected functions with names; a lambda has none")
     templates = [op if isinstance(op, str) else _template(op) for op in ops]
     most = max(t.count("{}") for t in templates)
-    # Operands are chosen by how far back they are: a line can then be deleted without the others
-    # losing their meaning, which is how hypothesis shrinks a list.
-    back = st.integers(0, 1) | st.integers(0, max_ops + max_inputs - 1)
-    line = st.tuples(st.sampled_from(templates), _row(back, most))
-    drawn = draw(st.lists(line, min_size=1, max_size=max_ops))
     many = st.integers(1, max_inputs)
     sizes = draw(many.flatmap(lambda n: broadcastable(n, 1, max_dims, max_side)))
-
     nodes = [_Node(draw(lattice(size, -1, 1, exclude=[0]))) for size in sizes]
+    # What makes programs shrink well: operands are chosen by how far back they are, so that a line
+    # can be deleted without the others losing their meaning; lines are drawn last; and the list is
+    # hardly ever full, as a full one lacks the end mark that a shorter one needs.
+    back = st.sampled_from([0, 1] * 5 + list(range(2, max_ops + max_inputs)))
+    line = st.tuples(st.sampled_from(templates), _row(back, most))
+    drawn = draw(st.lists(line, min_size=1, max_size=3 * max_ops))[:max_ops]
     with np.errstate(all="ignore"):
         for template, backs in drawn:
             # What nothing has used yet stands nearest: few lines then lead nowhere.

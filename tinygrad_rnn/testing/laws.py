@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from .. import losses, rules
-from ..cells import GRUCell, LSTMCell, RNNCell, leaves, map_tree
+from ..cells import GRUCell, LSTMCell, RNNCell
 from ..differentiate import checkpoint, grad, hvp, jvp, no_grad
 from ..errors import ConversionError, GraphFreedError, UnusedInputError
 from ..functions import log_softmax, logsumexp, root_mean_square, sigmoid, softmax, softplus
+from ..nests import leaves, map_tree
 from ..recurrent import RNN, BiRNN
 from ..rules import primitive
 from ..tensor import Tensor
 from ..vjp import RULES, Array, defvjp
 from . import checks
-from .checks import GradientError, check_grads, grad_report
+from .checks import check_grads, grad_report
+from .report import GradientError
 
 Rng = np.random.Generator
 

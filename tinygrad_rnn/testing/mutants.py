@@ -21,7 +21,6 @@ from __future__ import annotations
 import __future__
 
 import ast
-import importlib.util
 import inspect
 import pkgutil
 import textwrap
@@ -29,7 +28,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -40,7 +38,7 @@ from ..errors import TinygradError
 from ..tensor import Tensor
 from ..vjp import RULES, Array, Rule
 from . import laws
-from .checks import check_grads
+from .ops import check_op
 
 __all__ = ["Law", "Mutant", "MutantError", "Score", "apply", "law_of", "names", "score"]
 
@@ -257,17 +255,6 @@ def _put(table: dict[Any, Any], key: Any, value: Any) -> Iterator[None]:
 
 
 # ----- laws --------------------------------------------------------------------------------------
-
-
-def check_op(function: Any, count: int = 40, seed: int = 0) -> None:
-    # SWITCH: this stand-in goes when `from .ops import check_op` is there.
-    path = Path(__file__).parents[2] / "tests" / "op_cases.py"
-    spec: Any = importlib.util.spec_from_file_location("op_cases", path)
-    cases = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(cases)
-    for k in range(count):
-        call, arrays = cases.draw(function, np.random.default_rng([seed, k]))
-        check_grads(call, *arrays, directions=1, seed=k, name=function.__name__)
 
 
 def _op(function: Any) -> Law:

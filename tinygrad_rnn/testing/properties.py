@@ -21,7 +21,8 @@ from . import strategies as _strategies  # noqa: F401  (first: it says what to i
 from hypothesis import event, given, note, settings, target
 from hypothesis.strategies import SearchStrategy
 
-from .checks import GradientError, GradReport, check_grads
+from .checks import check_grads
+from .report import GradientError, GradReport
 
 SETTINGS = "_hypothesis_internal_use_settings"  # where hypothesis keeps a test's settings
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from . import checks
-from .checks import GradientError, GradReport
+from .report import GradientError, GradReport
 
 KEY = "tinygrad_rnn.gradients"  # of the plugin, and of what a worker sends to the controller
 

@@ -139,7 +139,7 @@ def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
         score.survived                            # faults that the check does not see
 
     check   takes nothing; a test function, or one that calls many
-    only    names of mutants; default: all of them
+    only    names of mutants; default: all of them, and the check runs once for each
 
     Raises MutantError if the check fails without a mutant already, and for an unknown name.
     """

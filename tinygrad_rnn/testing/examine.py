@@ -126,8 +126,8 @@ def cotangents(
     outputs: list[Any], given: list[Any] | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Random weights for the outputs, or those that were given."""
-    if given is None:
-        return [rounded_normals(rng, out.shape) for out in outputs]
+    if given is None:  # none of them near 0: behind such a weight a fault would hide
+        return [away_from_zero(rounded_normals(rng, out.shape)) for out in outputs]
     weights = [np.asarray(v, dtype=np.float64) for v in given]
     if [v.shape for v in weights] != [out.shape for out in outputs]:
         raise ShapeError(
@@ -445,6 +445,14 @@ def rounded_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     return np.round(rng.standard_normal(shape) * 64) / 64
 
 
+def away_from_zero(u: np.ndarray) -> np.ndarray:
+    """Every element further from 0 by 1/2.
+
+    away_from_zero(np.array([-1.0, 0.25]))      # array([-1.5 ,  0.75])
+    """
+    return u + np.where(u < 0, -0.5, 0.5)
+
+
 def _directions(rng: np.random.Generator, g: np.ndarray, directions: int | str) -> list[np.ndarray]:
     """The first is random; along the others every element of g counts alike, however small it is.
 
@@ -458,8 +466,8 @@ def _directions(rng: np.random.Generator, g: np.ndarray, directions: int | str) 
     size = np.maximum(size, size.max(initial=0) / 4096) + (not size.any())
     found = [rounded_normals(rng, g.shape)]
     while len(found) < count:
-        u = rounded_normals(rng, g.shape)
-        found.append((u + np.where(u < 0, -1, 1)) * (size.min(initial=np.inf) / size))
+        u = away_from_zero(rounded_normals(rng, g.shape))
+        found.append(u * (size.min(initial=np.inf) / size))
     return found
 
 

@@ -557,20 +557,21 @@ _edit("cells.orthogonal", "A recurrent matrix does not start orthogonal.",
 
 _CALL = "recurrent:RNN.__call__"
 _edit("loop.state_not_carried", "Every step starts from the initial state.",
-      laws.forward_by_hand, _CALL, "states[t] = state = ", "states[t] = ")
+      laws.forward_by_hand, _CALL, "state = map_tree(_read_only, new)",
+      "state = map_tree(_read_only, state)")
 _edit("loop.initial_state_ignored", "The state that the caller gives is ignored.",
       laws.forward_by_hand, _CALL,
       "start if state is None else self._checked_state(state, start)", "start")
 _edit("loop.initial_state_detached", "No gradient reaches the initial state.",
       laws.state_splitting, _CALL,
-      "x, state = _tensor(x), map_tree(_tensor, state)",
-      "x, state = _tensor(x), map_tree(lambda s: _detached(_tensor(s)), state)")
+      "map_tree(_tensor, x), map_tree(_tensor, state)",
+      "map_tree(_tensor, x), map_tree(lambda s: _detached(_tensor(s)), state)")
 _edit("loop.carry_detached", "The gradient stops at every step: nothing flows through the state.",
-      laws.bptt, _CALL, "self.cell(x_steps[t], state)",
-      "self.cell(x_steps[t], map_tree(_detached, state) if done else state)")
+      laws.bptt, _CALL, "self.cell(map_tree(itemgetter(t), x_steps), state)",
+      "self.cell(map_tree(itemgetter(t), x_steps), map_tree(_detached, state) if done else state)")
 _edit("loop.weights_not_shared", "After the first step the weights are copies, never learnt.",
-      laws.bptt, _CALL, "self.cell(x_steps[t], state)",
-      "(__import__('copy').deepcopy(self.cell) if done else self.cell)(x_steps[t], state)")
+      laws.bptt, _CALL, "= self.cell(map_tree(",
+      "= (__import__('copy').deepcopy(self.cell) if done else self.cell)(map_tree(")
 _edit("loop.truncate_ignored", "truncate does not cut the graph.",
       laws.truncation, _CALL, "if truncate and done and", "if False and")
 _edit("loop.truncate_shifted", "truncate cuts the graph one step late.",
@@ -581,7 +582,7 @@ _edit("loop.truncate_forgets", "truncate starts anew at each cut: the state is n
 _edit("loop.state_not_held", "In padding the state goes on changing.",
       laws.hold_rule, _CALL, "if valid is not None and not valid[t].all():", "if False:")
 _edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",
-      laws.hold_rule, _CALL, "x = np.where(valid[..., None], x, 0)", "pass")
+      laws.hold_rule, _CALL, "x = map_tree(partial(_choose, valid, old=0), x)", "pass")
 _edit("loop.padding_output", "Outputs in padding are not 0.",
       laws.hold_rule, _CALL, "joined = _choose(valid, joined, 0)", "pass")
 _edit("loop.last_is_outputs_end", "`last` is outputs[-1], padding or not.",
@@ -593,35 +594,37 @@ _edit("loop.last_reverse", "`last` of the reverse direction is its first output.
 _edit("loop.last_reverse_padded", "`last` of the reverse direction is taken from the wrong end.",
       laws.hold_rule, _CALL, "valid.argmax(axis=0) if self.reverse else ", "")
 _edit("loop.reverse_order", "The reverse direction gives its outputs in the order of its travel.",
-      laws.reverse_is_the_flip, _CALL, "outputs[t] = output", "outputs[done] = output")
+      laws.reverse_is_the_flip, _CALL, "outputs, states = outputs[::-1], states[::-1]",
+      "states = states[::-1]")
 _edit("loop.reverse_ignored", "reverse=True runs forward.",
       laws.reverse_is_the_flip, _CALL,
-      "reversed(range(steps)) if self.reverse else range(steps)", "range(steps)")
+      "[:: -1 if self.reverse else 1]", "")
 _edit("loop.reset_late", "A reset comes one step late.",
       laws.resets, _CALL,
       "if resets is not None and resets[t].any():\n"
-      "                state = map_tree(partial(_choose, resets[t]), start, state)",
+      "                    state = map_tree(partial(_choose, resets[t]), start, state)",
       "back = t + 1 if self.reverse else t - 1\n"
-      "            if resets is not None and done and resets[back].any():\n"
-      "                state = map_tree(partial(_choose, resets[back]), start, state)")
+      "                if resets is not None and done and resets[back].any():\n"
+      "                    state = map_tree(partial(_choose, resets[back]), start, state)")
 _edit("loop.reset_all", "A reset of one row resets all rows.",
       laws.resets, _CALL, "map_tree(partial(_choose, resets[t]), start, state)", "start")
 _edit("loop.padding_of_other_row", "The state is held where another row has its padding.",
       laws.batch_permutation, _CALL,
       "partial(_choose, valid[t]), new", "partial(_choose, valid[t][::-1]), new")
 _edit("loop.future_seen", "x is centred over all of time, so that every step sees the future.",
-      laws.causality, _CALL, "x_steps = list(x)", "x_steps = list(x - np.mean(x, axis=0))")
+      laws.causality, _CALL, "x_steps = map_tree(list, x)",
+      "x_steps = list(x - np.mean(x, axis=0))")
 _edit("loop.lengths_off_by_one", "Rows are one step longer than their lengths say.",
       laws.hold_rule, "functions:valid_steps",
       "* len(batch)) < lengths", "* len(batch)) <= lengths")
 _edit("loop.mask_or_lengths", "A step counts where mask or lengths say so, not both.",
       laws.forward_by_hand, "functions:valid_steps", "valid & mask", "valid | mask")
 _edit("loop.no_steps_state", "With no steps the state comes back as zeros.",
-      laws.no_steps, "recurrent:RNN._no_steps", "RNNOutput(none, last, state, empty)",
-      "RNNOutput(none, last, map_tree(lambda s: 0 * s, state), empty)")
+      laws.no_steps, "recurrent:RNN._no_steps", "RNNOutput(outputs, last, state, states)",
+      "RNNOutput(outputs, last, map_tree(lambda s: 0 * s, state), states)")
 _edit("loop.no_steps_gradient", "With no steps the weights get no gradient at all.",
       laws.no_steps, "recurrent:RNN._no_steps",
-      "in (x, *self.parameters(), *leaves(state))", "in ()")
+      "in (*leaves(x), *self.parameters(), *leaves(state))", "in ()")
 _edit("loop.birnn_last", "BiRNN's `last` takes the backward direction's output at the end.",
       laws.birnn_merges, "recurrent:BiRNN.__call__",
       "merge(forward.last, backward.last)", "merge(forward.last, backward.outputs[-1])")
@@ -664,36 +667,73 @@ _edit("losses.rmse_root_of_mean", "rmse has no root.",
 _edit("losses.target_sign", "The error is the sum of output and target.",
       laws.errors_by_hand, "losses:_error", "error = output - target", "error = output + target")
 
+# layers: what stands around the loop
+
+_edit("layers.checkpoint_forgets", "Every block of a checkpointed loop starts anew.",
+      laws.checkpointed_blocks, _CALL, "go(states[-1], first,", "go(state, first,")
+_edit("layers.chain_padding", "A Linear after a recurrent layer writes its bias into padding.",
+      laws.chain_is_its_layers, "recurrent:Chain.__call__",
+      "x if valid is None else _choose(valid, x, 0)", "x")
+_edit("layers.chain_last", "A Chain's `last` does not pass through the Linears.",
+      laws.chain_is_its_layers, "recurrent:Chain.__call__",
+      "None if last is None else layer(last)", "last")
+_edit("layers.chain_state", "A Chain ignores the states that it is given.",
+      laws.chain_is_its_layers, "recurrent:Chain.__call__",
+      "next(given), lengths", "(next(given), None)[1], lengths")
+_edit("layers.stream_forgets", "A stream starts from its first state with every push.",
+      laws.streams, "recurrent:Stream.push", "self.state = out.state", "pass")
+_edit("layers.stream_reset", "Resetting some rows of a stream resets all.",
+      laws.streams, "recurrent:Stream.reset",
+      "chosen[np.asarray(rows)] = True", "chosen[...] = True")
+_edit("layers.generate_input", "generate gives every step the first input.",
+      laws.generation, "recurrent:generate", "if outputs else first", "if not steps else first")
+
 # checker: a checker that lets wrong gradients pass
 
 _edit("checker.never_raises", "check_grads raises for nothing.",
-      laws.checker_fails_what_is_wrong, "testing.checks:check_grads",
-      "if not report.ok:", "if False:")
+      laws.checker_fails_what_is_wrong, "testing.checks:_judged",
+      "elif not report.ok:", "elif False:")
 _edit("checker.last_argument", "The last of several arguments is not checked.",
-      laws.checker_fails_what_is_wrong, "testing.checks:_chosen",
+      laws.checker_fails_what_is_wrong, "testing.subject:_chosen",
       "return chosen", "return chosen[: max(1, len(chosen) - 1)]")
 _edit("checker.wide_tolerance", "Relative differences of 1e-3 pass.",
-      laws.checker_fails_what_is_wrong, "testing.checks:_Comparison.__call__",
+      laws.checker_fails_what_is_wrong, "testing.examine:Comparison._decide",
       "self.rtol * size", "1e-3 * size")
 _edit("checker.wide_error_bar", "The numeric derivative claims an error bar of 1e-7.",
-      laws.checker_fails_what_is_wrong, "testing.numeric:ladder",
+      laws.checker_fails_what_is_wrong, "testing.numeric:_extrapolated",
       "+ 2 * noise / h", "+ 2 * noise / h + 1e-7")
 _edit("checker.cotangent_of_ones", "All outputs have the same weight, so that faults cancel.",
-      laws.checker_fails_what_is_wrong, "testing.checks:_backward",
-      "_rounded_normals(rng, out.shape)", "np.ones(out.shape)")
+      laws.checker_fails_what_is_wrong, "testing.examine:cotangents",
+      "away_from_zero(rounded_normals(rng, out.shape))", "np.ones(out.shape)")
 _edit("checker.nan_passes", "A NaN in a gradient passes.",
-      laws.checker_fails_what_is_wrong, "testing.checks:_Comparison.__call__",
+      laws.checker_fails_what_is_wrong, "testing.examine:Comparison._decide",
       '"FAIL" if np.isfinite(numeric.value)', '"PASS" if np.isfinite(numeric.value)')
 _edit("checker.unused_not_compared", "An argument without a gradient is not compared.",
-      laws.checker_fails_what_is_wrong, "testing.checks:grad_report",
-      "report.unused.append(v.name)", "continue")
+      laws.checker_fails_what_is_wrong, "testing.examine:examine",
+      "report.unused.append(name)", "continue")
 _edit("checker.no_error_bar", "An error bar that is too wide to decide counts as a failure.",
-      laws.checker_knows_noise, "testing.checks:_Comparison.__call__",
+      laws.checker_knows_noise, "testing.examine:Comparison._decide",
       "elif not known:", "elif False:")
 _edit("checker.repeats_not_seen", "That f gives something else each time is not noticed.",
-      laws.checker_knows_noise, "testing.checks:GradReport.verdict.fget",
-      "if not self.deterministic:", "if False:")
+      laws.checker_knows_noise, "testing.examine:_structure",
+      "if not all(map(_identical, again, numeric.here)):", "if False:")
 _edit("checker.exact_only", "The numeric derivative's own error is not allowed for.",
-      laws.checker_passes_what_is_right, "testing.checks:_Comparison.__call__",
+      laws.checker_passes_what_is_right, "testing.examine:Comparison._decide",
       "10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale", "1e-15 * size")
+_edit("checker.any_kink", "At a kink every gradient is right.",
+      laws.checker_knows_kinks, "testing.examine:Comparison._between",
+      '"KINK" if inside else "FAIL"', '"KINK"')
+_edit("checker.no_kinks", "Branches are not compared, so that right gradients fail at kinks.",
+      laws.checker_knows_kinks, "testing.oracle:Oracle.clean",
+      "return None if None in logs else all(log == logs[0] for log in logs[1:])", "return True")
+_edit("checker.complex_always", "Complex steps are believed although they lose what they carry.",
+      laws.vjp_checker_fails_what_is_wrong, "testing.examine:Comparison._trust_complex",
+      "if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):",
+      "if True:")
+_edit("checker.impure_passes", "That a VJP writes into its arguments is not noticed.",
+      laws.vjp_checker_fails_what_is_wrong, "testing.examine:Hand._complain",
+      "self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])", "pass")
+_edit("checker.float32_ignored", "float32 gradients are not compared with float64's.",
+      laws.checker_knows_float32, "testing.examine:compare_float32",
+      '"PASS" if finding.difference <= error else "FAIL"', '"PASS"')
 # fmt: on

@@ -1,4 +1,4 @@
-"""The README's code runs, and prints what it says."""
+"""The README's code, and that of the guides, runs and prints what it says."""
 
 import contextlib
 import io
@@ -12,15 +12,16 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_block_prints_what_its_comments_say():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+@pytest.mark.parametrize("name", ["README.md", "docs/gradient-testing.md"])
+def test_every_block_prints_what_its_comments_say(name, rule_of):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), np.printoptions(legacy=False):
             exec(block, names)
-        expected = re.findall(r"^print\(.*\)\s+# (.*)$", block, re.MULTILINE)
+        expected = re.findall(r"^ *print\(.*\)\s+# (.*)$", block, re.MULTILINE)
         assert printed.getvalue().splitlines() == expected
 
 

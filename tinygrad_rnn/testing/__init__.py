@@ -4,12 +4,12 @@
     testing.check_grads(lambda x: np.tanh(x) ** 2, np.array([0.1, -2.0]))      # raises if wrong
 
 Needs NumPy only. The numeric side never touches the engine: functions run on plain arrays.
-`testing.strategies` and `testing.grad_property` need hypothesis, and are loaded when they are used.
+`testing.strategies` and `testing.grad_property` need hypothesis; these, `testing.laws` and
+`testing.mutants` are loaded when they are used.
 """
 
 from typing import Any
 
-from . import laws, mutants
 from .cases import register_cases
 from .checks import check_grads, check_vjp, grad_report, observers
 from .derivatives import adjoint_gap, directional_derivative, numerical_gradient, taylor_rates
@@ -23,11 +23,11 @@ from .watched import Watched
 
 
 def __getattr__(name: str) -> Any:
-    """What needs hypothesis, imported when it is asked for."""
+    """What is imported when it is asked for."""
     import importlib
 
-    if name == "strategies":
-        return importlib.import_module(".strategies", __name__)
+    if name in ("strategies", "laws", "mutants"):
+        return importlib.import_module(f".{name}", __name__)
     if name == "grad_property":
         return importlib.import_module(".properties", __name__).grad_property
     raise AttributeError(f"module {__name__} has no attribute {name!r}")

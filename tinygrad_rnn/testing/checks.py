@@ -17,10 +17,11 @@ import numpy as np
 
 from ..nests import leaves
 from . import script
-from .examine import Engine, Hand, compare_float32, cotangents, examine
+from .examine import compare_float32, examine
 from .locate import first_wrong
 from .oracle import quiet
 from .report import GradientError, GradReport
+from .sides import Engine, Hand, cotangents
 from .subject import Gradients, Subject, tuples
 
 observers: list[Callable[[GradReport], None]] = []  # called with every report of a check

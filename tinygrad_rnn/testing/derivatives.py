@@ -11,9 +11,9 @@ import numpy as np
 from ..errors import ShapeError
 from ..nests import leaves
 from ..vjp import Array
-from .examine import Engine, cotangents, rounded_normals
 from .numeric import Derivative
 from .oracle import Oracle, quiet
+from .sides import Engine, cotangents, rounded_normals
 from .subject import Subject, tuples
 
 METHODS = ("ladder", "complex", "central", "five", "forward")

@@ -11,131 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NoGradientError, ShapeError
-from ..graph import Key, pull
-from ..tensor import Tensor, seed
+from ..errors import NoGradientError
+from ..tensor import Tensor
 from .diagnose import diagnose
 from .numeric import STEPS, Derivative
 from .oracle import ROUNDING, Oracle
 from .report import Finding, GradReport
-from .subject import Subject, filled, float_leaves
+from .sides import Engine, away_from_zero, rounded_normals
+from .subject import Subject
 
 RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
 EVERY = 512  # up to so many elements are checked one by one to name those that are wrong
 ORACLES = ("auto", "ladder", "complex", "both")
-
-# ----- the side that is checked ------------------------------------------------------------------
-
-
-class Engine:
-    """The engine's gradients: f runs once on Tensors, and is pulled back for any cotangents."""
-
-    def __init__(self, subject: Subject) -> None:
-        inputs: list[Any] = list(subject.values)
-        for k in subject.chosen:
-            inputs[k] = subject.leaf(k, inputs[k])
-        self.keys = [inputs[k]._key for k in subject.chosen]
-        self.outputs = subject.outputs(inputs)
-
-    def __call__(self, weights: list[np.ndarray]) -> list[Any]:
-        seeds: dict[Key, Any] = {}
-        for out, v in zip(self.outputs, weights, strict=True):
-            if isinstance(out, Tensor) and out.requires_grad:
-                for key, g in seed(out, v).items():
-                    seeds[key] = seeds[key] + g if key in seeds else g
-        found = pull(seeds, set(self.keys), retain=True) if seeds else {}
-        return [found.get(key) for key in self.keys]
-
-
-class Hand:
-    """A hand-written VJP, watched for what it must not do."""
-
-    def __init__(self, subject: Subject, vjp: Callable[..., Any], report: GradReport) -> None:
-        self.subject, self.vjp, self.report = subject, vjp, report
-        self.form = subject.result(subject.values)
-        self.outputs = float_leaves(self.form)
-
-    def __call__(self, weights: list[np.ndarray]) -> list[Any]:
-        values = self.subject.values
-        places = {v.leaf: x for v, x in zip(self.subject.variables, values, strict=True)}
-        args, given = filled(self.subject.args, places), [v.copy() for v in weights]
-        found = self.vjp(_formed(self.form, iter(given)), *args)
-        count = len(self.subject.variables)
-        parts = _gradients(found, count)
-        names = [v.name for v in self.subject.variables]
-        for name, g, x in zip(names, parts, values, strict=True):
-            if g is not None and np.shape(g) != x.shape:
-                raise ShapeError(
-                    f"vjp returned a gradient of shape {np.shape(g)} for {name}, whose shape is "
-                    f"{x.shape}: expected one gradient for each float argument, in its shape"
-                )
-        self._complain(values, weights, given, parts)
-        wanted = [parts[k] for k in self.subject.chosen]
-        return [None if g is None else np.array(g, float) for g in wanted]
-
-    def _complain(self, values: Any, weights: Any, given: Any, parts: Any) -> None:
-        """What may give wrong numbers elsewhere: arguments written into, one array for two."""
-        problems, names = [], [v.name for v in self.subject.variables]
-        for name, x, before in zip(names, values, self.subject.values, strict=True):
-            if not np.array_equal(x, before, equal_nan=True):
-                problems.append(f"vjp changes its argument {name} in place: work on a copy")
-        if not all(np.array_equal(a, b) for a, b in zip(given, weights, strict=True)):
-            problems.append("vjp changes g in place: work on a copy")
-        arrays = [(n, g) for n, g in zip(names, parts, strict=True) if isinstance(g, np.ndarray)]
-        for i, (name, g) in enumerate(arrays):
-            for other, h in arrays[:i]:
-                if g.size and np.may_share_memory(g, h):
-                    problems.append(f"vjp returns one array for {other} and {name}: copy one")
-            if g.size and any(np.may_share_memory(g, v) for v in given) and g.flags.writeable:
-                notes = [*self.report.notes, f"vjp returns g itself (or a view) for {name}"]
-                self.report.notes[:] = dict.fromkeys(notes)
-        self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])
-
-
-def _gradients(found: Any, count: int) -> list[Any]:
-    """What a vjp returned, as one gradient for each float argument."""
-    if isinstance(found, (tuple, list, dict)):
-        parts: list[Any] = []
-        for item in found.values() if isinstance(found, dict) else found:
-            parts += _gradients(item, -1) if isinstance(item, (tuple, list, dict)) else [item]
-    else:
-        parts = [found]
-    if count >= 0 and len(parts) != count:
-        raise NoGradientError(
-            f"vjp returned {len(parts)} gradients, and f has {count} float arguments: return one "
-            "for each, in order (None for zero)"
-        )
-    return parts
-
-
-def _formed(form: Any, arrays: Any) -> Any:
-    """Cotangents in the form of f's result; None beside what is no float."""
-    if isinstance(form, dict):
-        return {key: _formed(item, arrays) for key, item in form.items()}
-    if isinstance(form, (tuple, list)):
-        items = [_formed(item, arrays) for item in form]
-        return type(form)(*items) if hasattr(form, "_fields") else type(form)(items)
-    return next(arrays) if getattr(form, "dtype", np.dtype(int)).kind == "f" else None
-
-
-def _chosen(subject: Subject) -> list[Any]:
-    return [subject.variables[k] for k in subject.chosen]
-
-
-def cotangents(
-    outputs: list[Any], given: list[Any] | None, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Random weights for the outputs, or those that were given."""
-    if given is None:  # none of them near 0: behind such a weight a fault would hide
-        return [away_from_zero(rounded_normals(rng, out.shape)) for out in outputs]
-    weights = [np.asarray(v, dtype=np.float64) for v in given]
-    if [v.shape for v in weights] != [out.shape for out in outputs]:
-        raise ShapeError(
-            f"cotangent has the shapes {[v.shape for v in weights]}, and f's float outputs have "
-            f"{[out.shape for out in outputs]}: give one weight for each output element"
-        )
-    return weights
-
 
 # ----- comparing ---------------------------------------------------------------------------------
 
@@ -438,19 +325,6 @@ class _At32(Subject):
 
 
 # ----- directions --------------------------------------------------------------------------------
-
-
-def rounded_normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal numbers rounded to 1/64: two wrong elements cannot cancel, as they can with +-1."""
-    return np.round(rng.standard_normal(shape) * 64) / 64
-
-
-def away_from_zero(u: np.ndarray) -> np.ndarray:
-    """Every element further from 0 by 1/2.
-
-    away_from_zero(np.array([-1.0, 0.25]))      # array([-1.5 ,  0.75])
-    """
-    return u + np.where(u < 0, -0.5, 0.5)
 
 
 def _directions(rng: np.random.Generator, g: np.ndarray, directions: int | str) -> list[np.ndarray]:

@@ -12,9 +12,10 @@ from ..errors import TinygradError
 from ..record import recording
 from ..tensor import Tensor, apply
 from ..vjp import rule_of
-from .examine import Engine, cotangents, examine
+from .examine import examine
 from .oracle import quiet
 from .report import GradReport
+from .sides import Engine, cotangents
 from .subject import Subject
 
 

@@ -703,7 +703,7 @@ _edit("checker.wide_error_bar", "The numeric derivative claims an error bar of 1
       laws.checker_fails_what_is_wrong, "testing.numeric:_extrapolated",
       "+ 2 * noise / h", "+ 2 * noise / h + 1e-7")
 _edit("checker.cotangent_of_ones", "All outputs have the same weight, so that faults cancel.",
-      laws.checker_fails_what_is_wrong, "testing.examine:cotangents",
+      laws.checker_fails_what_is_wrong, "testing.sides:cotangents",
       "away_from_zero(rounded_normals(rng, out.shape))", "np.ones(out.shape)")
 _edit("checker.nan_passes", "A NaN in a gradient passes.",
       laws.checker_fails_what_is_wrong, "testing.examine:Comparison._decide",
@@ -731,7 +731,7 @@ _edit("checker.complex_always", "Complex steps are believed although they lose w
       "if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):",
       "if True:")
 _edit("checker.impure_passes", "That a VJP writes into its arguments is not noticed.",
-      laws.vjp_checker_fails_what_is_wrong, "testing.examine:Hand._complain",
+      laws.vjp_checker_fails_what_is_wrong, "testing.sides:Hand._complain",
       "self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])", "pass")
 _edit("checker.float32_ignored", "float32 gradients are not compared with float64's.",
       laws.checker_knows_float32, "testing.examine:compare_float32",

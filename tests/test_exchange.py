@@ -152,6 +152,15 @@ def test_a_prefix_of_all_names_is_dropped(prefix):
     np.testing.assert_array_equal(tg.to_torch(layer)["weight_ih_l0"], 2 * arrays["weight_ih_l0"])
 
 
+def test_a_stack_in_a_stack_is_one_stack():
+    stack = drawn("RNN tanh", False, 2, np.random.default_rng(8))
+    nested = Stack(stack.layers[0], Stack(stack.layers[1]))
+    arrays, expected = tg.to_torch(nested), tg.to_torch(stack)
+    assert list(arrays) == list(expected)
+    for name, a in arrays.items():
+        np.testing.assert_array_equal(a, expected[name])
+
+
 def test_every_difference_is_listed_and_nothing_changes():
     layer = drawn("LSTM", True, 1, np.random.default_rng(6))
     arrays = tg.to_torch(layer)

@@ -73,7 +73,7 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
     new: dict[int, tuple[Parameter, np.ndarray]] = {}
     for place, cell in {} if differences else _cells(layer).items():
         for p, values in _values(cell, place, given):
-            array = np.array(values, p.dtype, order="C")
+            array = np.asarray(values, p.dtype)
             if id(p) in new and not np.array_equal(new[id(p)][1], array):
                 differences.append(f"{place}: differs from another place with the same Parameter")
             new[id(p)] = p, array

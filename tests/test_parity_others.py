@@ -113,11 +113,11 @@ def test_equal_to_the_onnx_reference_row_by_row(kind, direction, seed):
 
 # ----- Keras ------------------------------------------------------------------------------------
 
-KERAS_GATES = {"R": (0,), "L": (0, 1, 2, 3), "G": (1, 0, 2)}  # the LSTM as ours, the GRU as z r n
+KERAS_GATES = {"R": (0,), "L": (0, 1, 2, 3), "G": (1, 0, 2)}  # i f g o, as ours; z r n
 
 
 @pytest.fixture(scope="module")
-def keras():
+def keras(tmp_path_factory):
     """Keras on PyTorch, the backend whose gradients can be asked for directly, in float64.
 
     Keras rounds float64 products to float32 but on TensorFlow, to be like JAX, and offers no option
@@ -126,6 +126,7 @@ def keras():
     torch = pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_BACKEND", "torch")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))  # it writes a file there
         module = pytest.importorskip("keras")
         if module.backend.backend() != "torch":
             pytest.skip("Keras was imported before, with another backend")

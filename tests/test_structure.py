@@ -16,8 +16,8 @@ PACKAGE = Path(tg.__file__).parent
 # Bottom first: a file imports only from those before it.
 ORDER = """
     errors arrays vjp record primitives graph tensor differentiate rules composed functions losses
-    init module nests cells wrappers zoo scan recurrent optim train insight figures files testing
-    demo __main__ __init__
+    init module nests cells wrappers zoo scan recurrent exchange optim train insight figures files
+    testing demo __main__ __init__
 """.split()  # noqa: SIM905
 
 LIMITS = {

@@ -15,6 +15,7 @@ from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
+from .exchange import from_torch, to_torch
 from .functions import layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
 from .losses import cross_entropy, mse, rmse
 from .module import Linear, Module, Parameter
@@ -50,6 +51,7 @@ __all__ = [
     "defvjp",
     "detect_nonfinite",
     "errors",
+    "from_torch",
     "generate",
     "grad",
     "hvp",
@@ -67,5 +69,6 @@ __all__ = [
     "sigmoid",
     "softmax",
     "softplus",
+    "to_torch",
     "vjp_of",
 ]

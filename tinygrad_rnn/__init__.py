@@ -15,10 +15,10 @@ from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
-from .functions import layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
-from .losses import cross_entropy, mse, rmse
-from .module import Linear, Module, Parameter
-from .optim import SGD, Adagrad, Adam, clip_grad_norm
+from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
+from .losses import binary_cross_entropy, cross_entropy, mse, rmse
+from .module import Embedding, Linear, Module, Parameter
+from .optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
 from .recurrent import RNN, BiRNN, RNNOutput
 from .rules import primitive
 from .tensor import Tensor
@@ -34,6 +34,7 @@ __all__ = [
     "Array",
     "BiRNN",
     "Cell",
+    "Embedding",
     "GRUCell",
     "LSTMCell",
     "Linear",
@@ -42,11 +43,14 @@ __all__ = [
     "RNNCell",
     "RNNOutput",
     "Tensor",
+    "binary_cross_entropy",
     "checkpoint",
     "clip_grad_norm",
+    "clip_grad_value",
     "cross_entropy",
     "defvjp",
     "detect_nonfinite",
+    "dropout",
     "errors",
     "grad",
     "hvp",

@@ -252,8 +252,9 @@ def graph_freed(node: Any) -> GraphFreedError:
     """The walk met a node whose edges are gone."""
     return GraphFreedError(
         f"the graph behind {node} was already walked back, wholly or in part, and freed. For a "
-        "second gradient, pass retain_graph=True to the first; for a recurrent state carried from "
-        "one chunk to the next, detach its arrays (h.detach()) between the chunks"
+        "second gradient of the same result, pass retain_graph=True to the first. If this is a "
+        "recurrent state carried from one chunk to the next, detach its arrays between the chunks "
+        "(h.detach()), or give the layer the whole sequence at once, with truncate="
     )
 
 

@@ -338,7 +338,7 @@ def test_output_and_target_of_different_shapes_raise(loss):
 @each_loss
 def test_a_whole_layers_output_is_refused_with_what_to_give(loss):
     out = tg.RNN(tg.RNNCell(2, 3, rng=0))(np.ones((4, 1, 2)))
-    with pytest.raises(ShapeError, match=r"give its \.outputs or \.last to the loss"):
+    with pytest.raises(ShapeError, match=r"give one of them, its \.outputs or \.last"):
         loss(out, np.zeros((4, 1, 3)))
 
 

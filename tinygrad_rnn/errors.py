@@ -152,6 +152,13 @@ def value_read(what: str) -> TraceError:
     )
 
 
+def whole_output(who: str) -> ShapeError:
+    """An RNNOutput given to a loss or to Linear."""
+    return ShapeError(
+        f"{who}: a recurrent layer returns several things; give one of them, its .outputs or .last"
+    )
+
+
 # ----- rules -------------------------------------------------------------------------------------
 
 

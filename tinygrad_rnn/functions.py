@@ -250,7 +250,8 @@ def valid_steps(
                 f"lengths must be integers of shape {batch}, one for each sequence of an x "
                 f"(T, N, C), time first; got {lengths.dtype} of shape {lengths.shape}"
             )
-        refuse((lengths < 0) | (lengths > steps), lengths, "lengths", f"0..T={steps}")
+        wrong = (lengths < 0) | (lengths > steps)
+        refuse(wrong, lengths, "lengths", f"0..T={steps}, where T is the first axis of x")
         valid = np.arange(steps).reshape(-1, *[1] * len(batch)) < lengths
     if mask is not None:
         mask = values(mask)

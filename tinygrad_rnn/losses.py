@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError
+from .errors import ShapeError, whole_output
 from .functions import (
     integers_below,
     log_softmax,
@@ -133,7 +133,7 @@ def _aligned(output: Array, target: Array, lengths: Array, mask: Array) -> tuple
 def _shape(output: Array) -> Any:
     """The shape of what a loss is given, which is often a whole RNNOutput by mistake."""
     if isinstance(output, tuple):
-        raise ShapeError("a layer returns several things: give its .outputs or .last to the loss")
+        raise whole_output("a loss")
     return np.shape(output)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import init
 from .arrays import is_float
-from .errors import ShapeError, integers_have_no_gradient
+from .errors import ShapeError, integers_have_no_gradient, whole_output
 from .functions import activation as activation_named
 from .functions import integers_below
 from .tensor import Tensor
@@ -183,6 +183,8 @@ class Linear(Module):
 
     def __call__(self, x: Array) -> Any:
         """x (..., inputs) to (..., outputs)."""
+        if isinstance(x, tuple):
+            raise whole_output("Linear")
         if np.shape(x)[-1:] != self.W.shape[:1]:
             raise ShapeError(f"Linear: x has shape {np.shape(x)}, W expects (..., {len(self.W)})")
         z = x @ self.W

@@ -175,8 +175,9 @@ def _finite_grads(named: dict[Any, Parameter]) -> dict[Any, np.ndarray]:
     grads = {name: p.grad for name, p in named.items() if p.grad is not None}
     for name, g in grads.items():
         if not np.isfinite(g).all():
+            hint = "" if isinstance(name, str) else "; named_parameters() shows names here"
             raise NonFiniteError(
-                f"the gradient of parameter {name}, shape {g.shape}, is not finite. Run the "
+                f"the gradient of parameter {name}, shape {g.shape}, is not finite{hint}. Run the "
                 "forward and backward pass inside tg.detect_nonfinite() to find the operation"
             )
     return grads

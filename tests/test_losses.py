@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
-from tinygrad_rnn.errors import DtypeError, ShapeError
+from tinygrad_rnn.errors import DtypeError, RngError, ShapeError
 from tinygrad_rnn.functions import root_mean_square
 
 SEEDS = st.integers(0, 2**32 - 1)
 BATCHES = st.sampled_from([(), (1,), (3,), (2, 2)])  # what follows the time axis
 REDUCTIONS = ["mean", "sum", "time_sum"]
-LOSSES = [tg.cross_entropy, tg.mse, tg.rmse]
+LOSSES = [tg.cross_entropy, tg.binary_cross_entropy, tg.mse, tg.rmse]
 ELEMENTWISE = {
     tg.sigmoid: lambda v: 1 / (1 + math.exp(-v)),
     tg.relu: lambda v: v if v > 0 else 0.0,
@@ -43,6 +43,8 @@ def batch(seed, shape, loss):
     output = rng.standard_normal(shape)
     if loss is tg.cross_entropy:
         return output, rng.integers(0, shape[-1], shape[:-1])
+    if loss is tg.binary_cross_entropy:
+        return output, rng.uniform(0.25, 0.75, shape)
     return output, output + off_zero(rng, shape)
 
 
@@ -72,6 +74,12 @@ def by_loops(loss, output, target, reduction, **padding):
             y, d = output[(t, *n)], target[(t, *n)]
             if loss is tg.cross_entropy:
                 total += -math.log(math.exp(y[d]) / sum(math.exp(v) for v in y))
+            elif loss is tg.binary_cross_entropy:
+                yes = [1 / (1 + math.exp(-v)) for v in y]
+                terms = [
+                    b * math.log(p) + (1 - b) * math.log(1 - p) for p, b in zip(yes, d, strict=True)
+                ]
+                total -= sum(terms) / len(terms)
             else:
                 square = sum((a - b) ** 2 for a, b in zip(y, d, strict=True)) / len(y)
                 total += square if loss is tg.mse else math.sqrt(square)
@@ -175,9 +183,12 @@ def test_extreme_outputs_give_finite_losses(seed, dtype):
     rng = np.random.default_rng(seed)
     output = rng.choice([-1000, 0, 1000], (3, 2, 4)).astype(dtype)
     target = rng.choice([-1000, 0, 1000], (3, 2, 4)).astype(dtype)
+    targets = {
+        tg.cross_entropy: rng.integers(0, 4, (3, 2)),
+        tg.binary_cross_entropy: rng.integers(0, 2, (3, 2, 4)),
+    }
     for loss in LOSSES:
-        classes = rng.integers(0, 4, (3, 2))
-        found = value_and_gradient(loss, output, classes if loss is tg.cross_entropy else target)
+        found = value_and_gradient(loss, output, targets.get(loss, target))
         assert all(np.isfinite(a).all() for a in found)
 
 
@@ -185,6 +196,59 @@ def test_cross_entropy_is_exact_where_softmax_rounds_to_zero():
     value, gradient = value_and_gradient(tg.cross_entropy, [[1000.0, -1000.0]], [1])
     assert value == 2000
     assert gradient.tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize("z", [-700.0, -40.0, -1e-9, 0.0, 3.0, 40.0, 700.0])
+@pytest.mark.parametrize("y", [0, 1])
+def test_binary_cross_entropy_keeps_its_digits_however_sure_the_logits(z, y):
+    """Near 0 the loss is exp(-|z|), and its gradient too: neither may round to 0."""
+    value, gradient = value_and_gradient(tg.binary_cross_entropy, [z], [y])
+    away = z if y == 0 else -z  # how far the answer is on the wrong side
+    expected = math.log1p(math.exp(away)) if away < 30 else away
+    np.testing.assert_allclose(value, expected, rtol=1e-14)
+    sign = 1 if y == 0 else -1
+    slope = math.exp(away) / (1 + math.exp(away)) if away < 0 else 1 / (1 + math.exp(-away))
+    np.testing.assert_allclose(gradient, [sign * slope], rtol=1e-14)
+
+
+@pytest.mark.parametrize("options", [{}, {"mask": np.array([True, True, False])}])
+def test_binary_targets_may_be_numbers_of_any_kind_and_keep_the_logits_dtype(options):
+    yes = np.array([[1, 0], [0, 0], [1, 1]])
+    logits = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    expected = tg.binary_cross_entropy(logits, yes.astype(np.float32), **options)
+    assert expected.dtype == np.float32
+    for targets in (yes, yes.astype(bool), yes.astype(np.uint8), yes.tolist(), tg.Tensor(yes)):
+        for form in (np.asarray, tg.Tensor):
+            found = tg.binary_cross_entropy(form(logits), targets, **options)
+            assert found.dtype == np.float32
+            assert float(found) == float(expected)
+
+
+@pytest.mark.parametrize("bad", [-0.5, 1.5, 2.0, np.nan])
+def test_binary_targets_outside_0_to_1_raise_except_in_padding(bad):
+    logits, targets = np.zeros((3, 2, 2)), np.zeros((3, 2, 2))
+    targets[2, 1, 0] = bad
+    with pytest.raises(ShapeError, match=rf"targets\[2, 1, 0\]={bad} is not in \[0, 1\]"):
+        tg.binary_cross_entropy(logits, targets)
+    tg.binary_cross_entropy(logits, targets, lengths=[3, 2])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_binary_cross_entropy_is_pytorchs(reduction):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(5, 3, 2)) * 10, rng.random((5, 3, 2))
+    value, gradient = value_and_gradient(
+        tg.binary_cross_entropy, logits, targets, reduction=reduction
+    )
+    z = torch.tensor(logits, requires_grad=True)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(
+        z, torch.tensor(targets), reduction=reduction
+    )
+    theirs = theirs / (2 if reduction == "sum" else 1)  # ours is the mean over the last axis
+    theirs.backward()
+    np.testing.assert_allclose(value, theirs.item(), rtol=1e-13)
+    np.testing.assert_allclose(gradient, z.grad.numpy(), rtol=1e-12, atol=1e-16)
 
 
 def test_a_constant_guess_costs_the_logarithm_of_the_classes():
@@ -266,10 +330,22 @@ def test_wrong_targets_raise(targets, error, text):
     assert text in str(caught.value)
 
 
-@pytest.mark.parametrize("loss", [tg.mse, tg.rmse])
+@pytest.mark.parametrize("loss", LOSSES[1:])
 def test_output_and_target_of_different_shapes_raise(loss):
     with pytest.raises(ShapeError, match=r"output \(3, 2\) and target \(3, 1\) must have the same"):
         loss(np.zeros((3, 2)), np.zeros((3, 1)))
+
+
+@each_loss
+def test_a_whole_layers_output_is_refused_with_what_to_give(loss):
+    out = tg.RNN(tg.RNNCell(2, 3, rng=0))(np.ones((4, 1, 2)))
+    with pytest.raises(ShapeError, match=r"give one of them, its \.outputs or \.last"):
+        loss(out, np.zeros((4, 1, 3)))
+
+
+@pytest.mark.parametrize("loss", LOSSES[1:])
+def test_lists_are_arrays(loss):
+    assert loss([[0.5, 2.0]], [[0.0, 1.0]]) == loss(np.array([[0.5, 2.0]]), np.array([[0.0, 1.0]]))
 
 
 @each_loss
@@ -369,7 +445,7 @@ def test_tensors_give_tensors_of_the_same_values(f, seed):
 
 
 def test_a_mask_without_a_time_axis_is_refused():
-    for loss in (tg.mse, tg.rmse):
+    for loss in LOSSES[1:]:
         with pytest.raises(ShapeError, match="need a time axis"):
             loss(np.ones(3), np.zeros(3), mask=np.array(True))
 
@@ -403,3 +479,72 @@ def test_logsumexp_at_the_ends():
     y.backward()
     assert y.item() == -np.inf
     assert x.grad.tolist() == [0.0, 0.0]
+
+
+# ----- dropout -----------------------------------------------------------------------------------
+
+FORMS = [np.asarray, tg.Tensor]
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+def plain(x):
+    return x.data if isinstance(x, tg.Tensor) else x
+
+
+@each_form
+@given(seed=SEEDS, p=st.floats(0, 0.95), dtype=st.sampled_from([np.float32, np.float64]))
+def test_dropout_zeroes_some_elements_and_scales_the_others(form, seed, p, dtype):
+    x = off_zero(np.random.default_rng(seed), (4, 3)).astype(dtype)
+    y = tg.dropout(form(x), p, seed)
+    assert type(y) is type(form(x))
+    assert y.dtype == dtype
+    kept = plain(y) != 0
+    np.testing.assert_allclose(plain(y), np.where(kept, x / (1 - p), 0), rtol=1e-6)
+    assert plain(tg.dropout(form(x), p, np.random.default_rng(seed))).tolist() == y.tolist()
+
+
+@settings(max_examples=10)
+@given(seed=SEEDS, p=st.floats(0.05, 0.9))
+def test_dropout_drops_the_share_p_and_keeps_the_mean(seed, p):
+    y = tg.dropout(np.ones((200, 200)), p, seed)
+    deviation = (p * (1 - p) / y.size) ** 0.5
+    assert abs((y == 0).mean() - p) < 6 * deviation
+    assert abs(y.mean() - 1) < 6 * deviation / (1 - p)
+
+
+def test_each_call_of_dropout_draws_a_new_mask_from_a_generator():
+    rng, x = np.random.default_rng(0), np.ones(50)
+    assert (tg.dropout(x, 0.5, rng) != tg.dropout(x, 0.5, rng)).any()
+    assert (tg.dropout(x, 0.5, 7) == tg.dropout(x, 0.5, 7)).all()
+
+
+@each_form
+def test_dropout_of_nothing_is_x_itself(form):
+    x = form(np.ones((2, 3)))
+    assert tg.dropout(x, 0, np.random.default_rng(0)) is x
+    assert tg.dropout(form(np.ones((0, 3))), 0.5, 0).shape == (0, 3)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS)
+def test_dropouts_gradient_is_right_and_0_where_dropped_whatever_was_there(seed):
+    x = np.random.default_rng(seed).normal(size=(3, 4))
+    testing.check_grads(lambda x: np.sin(tg.dropout(x, 0.4, seed)), x)
+    dropped = tg.dropout(np.ones((3, 4)), 0.4, seed) == 0
+    spoiled = tg.Tensor(np.where(dropped, np.nan, x), requires_grad=True)
+    np.square(tg.dropout(spoiled, 0.4, seed)).sum().backward()
+    assert (spoiled.grad[dropped] == 0).all()
+    assert np.isfinite(spoiled.grad).all()
+
+
+@pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
+def test_dropout_needs_a_probability_below_1(p):
+    with pytest.raises(ShapeError, match=rf"p={float(p)}.* must be in \[0, 1\)"):
+        tg.dropout(np.ones(3), p, 0)
+
+
+@pytest.mark.parametrize("p", [0, 0.5])
+def test_dropout_without_a_seed_raises(p):
+    for call in (lambda: tg.dropout(np.ones(3), p), lambda: tg.dropout(np.ones(3), p, None)):
+        with pytest.raises(RngError, match=r"Pass an int seed \(rng=0\)"):
+            call()

@@ -129,6 +129,14 @@ def test_repr_shows_names_shapes_and_the_number_of_numbers():
     assert repr(Bag()) == "Bag(no parameters; 0 numbers)"
 
 
+def test_repr_of_nested_modules_shows_the_dotted_names_and_counts_shared_ones_once():
+    cell = tg.RNNCell(2, 3, rng=0)
+    assert repr(Bag(layers=[tg.BiRNN(cell, cell), tg.Linear(6, 1, bias=False, rng=0)])) == (
+        "Bag(layers.0.forward_rnn.cell.U (2, 3)  layers.0.forward_rnn.cell.V (3, 3)  "
+        "layers.0.forward_rnn.cell.b (3,)  layers.1.W (6, 1); 24 numbers)"
+    )
+
+
 # ----- saving and loading
 
 
@@ -265,6 +273,192 @@ def test_linear_starts_with_a_glorot_matrix_and_no_bias():
     assert layer.b.data.tolist() == [0, 0, 0]
 
 
+# ----- Embedding
+
+
+@given(seed=SEEDS, shape=st.lists(st.integers(0, 3), max_size=3), size=st.integers(1, 3))
+def test_an_embedding_is_one_hot_vectors_times_its_matrix(seed, shape, size):
+    rng = np.random.default_rng(seed)
+    embedding, codes = tg.Embedding(5, size, rng=rng), rng.integers(0, 5, shape)
+    weights = rng.normal(size=(*shape, size))
+    y = embedding(codes)
+    assert y.shape == (*shape, size)
+    (y * weights).sum().backward()
+    W = tg.Parameter(embedding.W.data)
+    product = np.eye(5)[codes] @ W
+    (product * weights).sum().backward()
+    assert y.tolist() == product.tolist()
+    np.testing.assert_allclose(embedding.W.grad, W.grad, rtol=1e-13, atol=1e-15)
+
+
+def test_uses_of_a_row_add_up_and_unused_rows_get_zero():
+    embedding = tg.Embedding(4, 2, rng=0)
+    embedding(np.array([[1, 1], [3, 1]])).sum().backward()
+    assert embedding.W.grad.tolist() == [[0, 0], [3, 3], [0, 0], [1, 1]]
+
+
+def test_the_gradients_of_an_embedding_are_right():
+    embedding, codes = tg.Embedding(4, 2, rng=0), np.array([[0, 2, 2], [3, 0, 2]])
+    report = testing.check_grads(lambda m: np.tanh(m(codes)), embedding)
+    assert report.findings
+
+
+def test_an_embedding_takes_lists_tensors_and_every_integer_dtype():
+    embedding, codes = tg.Embedding(4, 2, rng=0, dtype=np.float32), np.array([[0, 2], [3, 0]])
+    expected = embedding.W.data[codes]
+    for form in (np.asarray, np.ndarray.tolist, tg.Tensor, lambda c: c.astype(np.uint8)):
+        y = embedding(form(codes))
+        assert y.dtype == np.float32
+        assert y.tolist() == expected.tolist()
+    assert embedding(3).tolist() == embedding.W.data[3].tolist()
+    with testing.plain(embedding):
+        assert type(embedding(codes)) is np.ndarray
+        assert embedding(codes).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("indices", "error", "text"),
+    [
+        ([[0, 1], [4, 0]], ShapeError, "Embedding: indices[1, 0]=4 is not in 0..3, the row num"),
+        ([0, -1], ShapeError, "Embedding: indices[1]=-1 is not in 0..3"),
+        (4, ShapeError, "Embedding: indices=4 is not in 0..3"),
+        ([0.0, 1.0], DtypeError, "indices must be integer row numbers, not float64"),
+        ([True, False], DtypeError, "not bool"),
+    ],
+)
+def test_indices_that_are_no_rows_raise(indices, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        tg.Embedding(4, 2, rng=0)(indices)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_embedding_is_pytorchs(dtype):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    embedding = tg.Embedding(6, 3, rng=rng, dtype=dtype)
+    theirs = torch.nn.Embedding(6, 3, _weight=torch.tensor(embedding.W.numpy()))
+    codes, weights = rng.integers(0, 6, (4, 5)), rng.normal(size=(4, 5, 3)).astype(dtype)
+    y, z = embedding(codes), theirs(torch.tensor(codes))
+    assert y.tolist() == z.tolist()
+    (y * weights).sum().backward()
+    (z * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(
+        embedding.W.grad, theirs.weight.grad.numpy(), rtol=1e-5 if dtype == "float32" else 1e-13
+    )
+
+
+def test_an_embedding_starts_with_rows_of_variance_1():
+    W = tg.Embedding(300, 40, rng=7).W.data
+    assert abs(W.std() - 1) < 0.05
+    assert abs(W.mean()) < 0.05
+    assert W.tolist() == tg.init.normal(7, (300, 40)).tolist()
+
+
+# ----- astype, train, eval
+
+
+def test_astype_converts_the_same_parameters_and_forgets_gradients():
+    net = Net(0)
+    ps, before = net.parameters(), values(net)
+    net(np.ones((4, 2))).sum().backward()
+    assert net.astype(np.float32) is net
+    assert all(p is q for p, q in zip(ps, net.parameters(), strict=True))
+    for name, p in net.named_parameters().items():
+        assert p.dtype == p.data.dtype == np.float32
+        assert p.grad is None
+        assert p.data.flags.writeable is False
+        assert p.tolist() == np.array(before[name]).astype(np.float32).tolist()
+    y = net(np.ones((4, 2), np.float32))
+    y.sum().backward()
+    assert y.dtype == np.float32
+    assert {p.grad.dtype for p in ps} == {np.dtype(np.float32)}
+    assert {p.dtype for p in net.astype(np.float64).parameters()} == {np.dtype(np.float64)}
+
+
+def test_after_astype_the_gradients_are_right():
+    net = Net(0, np.float32).astype(np.float64)
+    testing.check_grads(net, np.random.default_rng(0).normal(size=(3, 2)))
+
+
+def test_a_dtype_changes_in_no_other_way():
+    net = Net(0)
+    with pytest.raises(DtypeError, match="must stay"):
+        net.scale.data = np.ones((), np.float32)
+    net.astype("float32")
+    with pytest.raises(DtypeError, match="must stay"):
+        net.scale.data = np.ones((), np.float64)
+
+
+def test_a_shared_parameter_stays_shared_through_astype():
+    cell = tg.RNNCell(2, 3, rng=0)
+    birnn = tg.BiRNN(cell, cell).astype(np.float32)
+    assert len(birnn.parameters()) == 3
+    assert birnn.forward_rnn.cell.V is birnn.backward_rnn.cell.V
+    assert birnn(np.ones((4, 1, 2), np.float32)).outputs.dtype == np.float32
+
+
+def test_a_graph_recorded_before_astype_still_brings_its_gradient():
+    p = tg.Parameter(np.array([1.0, 2.0]))
+    y = (p * p).sum()
+    Bag(p=p).astype(np.float32)
+    y.backward()
+    assert p.grad.dtype == np.float32
+    assert p.grad.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex])
+def test_astype_to_what_is_no_float_raises_and_changes_nothing(dtype):
+    net = Net(0)
+    before = values(net)
+    with pytest.raises(DtypeError):
+        net.astype(dtype)
+    assert values(net) == before
+    assert net.scale.dtype == np.float64
+
+
+@given(TREES)
+def test_train_and_eval_reach_every_module_below(tree):
+    module = Bag(x=tree[0])
+
+    def below(value):
+        if isinstance(value, Bag):
+            yield value
+            value = vars(value)
+        inner = value.values() if isinstance(value, dict) else value
+        if isinstance(inner, tuple | list) or isinstance(value, dict):
+            for item in inner:
+                yield from below(item)
+
+    assert all(m.training is True for m in below(module))  # without super().__init__()
+    assert module.eval() is module
+    assert all(m.training is False for m in below(module))
+    assert module.train() is module
+    assert all(m.training is True for m in below(module))
+
+
+def test_training_changes_no_name_and_no_other_module():
+    net, other = Net(0), Net(0)
+    net.eval()
+    assert list(net.named_parameters()) == NAMES
+    assert other.training
+    assert tg.Module.training is True
+
+
+def test_dropout_in_a_module_asks_whether_it_is_training():
+    class Noisy(tg.Module):
+        def __init__(self, rng):
+            self.rng, self.readout = rng, tg.Linear(4, 2, rng=rng)
+
+        def __call__(self, h):
+            return self.readout(tg.dropout(h, 0.5, self.rng) if self.training else h)
+
+    model, h = Noisy(np.random.default_rng(0)), np.ones((3, 4))
+    assert (model(h).data != model(h).data).any()
+    model.eval()
+    assert (model(h).data == model(h).data).all()
+    testing.check_grads(model, h)
+
+
 # ----- init
 
 
@@ -277,6 +471,8 @@ def test_linear_starts_with_a_glorot_matrix_and_no_bias():
         lambda rng: tg.init.glorot(rng, (2, 3)),
         lambda rng: tg.init.orthogonal(rng, 2),
         lambda rng: tg.Linear(2, 3, rng=rng),
+        lambda rng: tg.Embedding(2, 3, rng=rng),
+        lambda rng: tg.init.normal(rng, (2,)),
         lambda rng: tg.RNNCell(2, 3, rng=rng),
     ],
 )
@@ -305,6 +501,14 @@ def test_uniform_fills_its_bounds(seed, limit):
     assert np.abs(draws).max() <= limit
     assert draws.max() > 0.9 * limit
     assert draws.min() < -0.9 * limit
+
+
+@given(seed=SEEDS, scale=st.floats(0.01, 10))
+def test_normal_has_its_standard_deviation(seed, scale):
+    draws = tg.init.normal(seed, (50, 40), scale)
+    assert draws.shape == (50, 40)
+    assert abs(draws.mean()) < 0.15 * scale
+    assert 0.9 * scale < draws.std() < 1.1 * scale
 
 
 @given(seed=SEEDS, inputs=st.integers(20, 60), outputs=st.integers(20, 60))
@@ -337,6 +541,7 @@ def test_orthogonal_matrices_of_both_orientations_are_drawn():
     "draw",
     [
         lambda dtype: tg.init.uniform(0, (2,), 1.0, dtype),
+        lambda dtype: tg.init.normal(0, (2,), 1.0, dtype),
         lambda dtype: tg.init.glorot(0, (2, 3), dtype=dtype),
         lambda dtype: tg.init.orthogonal(0, 2, 2, dtype),
     ],

@@ -36,6 +36,11 @@ CASES = {
     "momentum": (tg.SGD, {"momentum": 0.9}, lambda g: sgd(g, 0.9)),
     "Adagrad": (tg.Adagrad, {}, adagrad),
     "Adagrad eps": (tg.Adagrad, {"eps": 0.5}, lambda g: adagrad(g, 0.5)),
+    "Adagrad inside": (
+        tg.Adagrad,
+        {"eps": 0, "initial_accumulator_value": 0.25},
+        lambda g: 0.1 * g[-1] / math.sqrt(sum(v * v for v in g) + 0.25),
+    ),
     "Adam": (tg.Adam, {}, adam),
     "Adam betas": (tg.Adam, {"betas": (0.5, 0.8), "eps": 0.1}, lambda g: adam(g, 0.5, 0.8, 0.1)),
 }
@@ -179,6 +184,25 @@ def test_nothing_is_changed_in_place(case):
     assert values(ps) != copies[:3]
 
 
+@each_case
+@pytest.mark.parametrize(("before", "after"), [("float64", "float32"), ("float32", "float64")])
+def test_an_optimizer_goes_on_with_its_moments_after_astype(case, before, after):
+    """As if the Parameters had been made in the later dtype, up to what float32 rounds."""
+    Optimizer, options, _ = CASES[case]
+    results = []
+    for dtype in (before, after):
+        model = tg.Linear(2, 3, rng=0, dtype=dtype)
+        optimizer = Optimizer(model.parameters(), lr=0.1, **options)
+        for t in range(6):
+            if t == 3:
+                model.astype(after)
+            set_gradients(model.parameters(), t)
+            optimizer.step()
+        assert {p.dtype for p in model.parameters()} == {np.dtype(after)}
+        results.append(np.concatenate([p.data.ravel() for p in model.parameters()]))
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
+
+
 @each_optimizer
 def test_zero_grad_of_an_optimizer(Optimizer):
     ps = parameters(0)
@@ -252,6 +276,61 @@ def test_a_gradient_that_is_not_finite_is_named_and_nothing_changes(bad, form):
     with pytest.raises(NonFiniteError, match=rf"parameter {name}, shape \(2,\), is not finite"):
         tg.clip_grad_norm(form(ps), 1.0)
     assert all(p.grad is g for p, g in zip(ps, before, strict=True))
+
+
+# ----- clip_grad_value
+
+
+@given(seed=SEEDS, limit=st.floats(0.1, 3), missing=st.booleans())
+def test_every_element_is_cut_to_the_limit(seed, limit, missing):
+    ps = parameters(seed)
+    set_gradients(ps, seed, 2.0)
+    if missing:
+        ps[1].grad = None
+    before = [p.grad for p in ps]
+    copies = [g is not None and g.tolist() for g in before]
+    assert tg.clip_grad_value(ps, limit) is None
+    for p, g in zip(ps, before, strict=True):
+        assert (p.grad is None) == (g is None)
+        for i in np.ndindex(p.shape) if g is not None else []:
+            assert p.grad[i] == min(max(g[i], -limit), limit)
+    assert [g is not None and g.tolist() for g in before] == copies  # the old arrays stay
+
+
+def test_clipping_by_value_keeps_float32_and_takes_a_dict():
+    (p,) = parameters(0, [(3,)], np.float32)
+    p.grad = np.array([3, 0.5, -4], np.float32)
+    tg.clip_grad_value({"W": p}, np.float64(1))
+    assert p.grad.dtype == np.float32
+    assert p.grad.tolist() == [1, 0.5, -1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", [list, lambda ps: dict(zip(["W", "V", "b"], ps, strict=True))])
+def test_clipping_by_value_names_a_gradient_that_is_not_finite(bad, form):
+    ps = parameters(0)
+    set_gradients(ps, 0, 100)
+    ps[1].grad = [1.0, bad]
+    before = [p.grad for p in ps]
+    name = "1" if form is list else "V"
+    with pytest.raises(NonFiniteError, match=rf"parameter {name}, shape \(2,\), is not finite"):
+        tg.clip_grad_value(form(ps), 1.0)
+    assert all(p.grad is g for p, g in zip(ps, before, strict=True))
+
+
+@pytest.mark.parametrize("limit", [-1.0, float("nan")])
+def test_a_limit_is_not_negative(limit):
+    with pytest.raises(ShapeError, match=f"limit={limit}"):
+        tg.clip_grad_value(parameters(0), limit)
+
+
+@pytest.mark.parametrize("clip", [tg.clip_grad_norm, tg.clip_grad_value])
+@pytest.mark.parametrize(
+    "wrong", [tg.Linear(1, 1, rng=0), tg.Parameter(np.ones(2)), [np.ones(2)]], ids=type
+)
+def test_clipping_takes_parameters_only(clip, wrong):
+    with pytest.raises(ShapeError, match=r"pass module\.parameters\(\)"):
+        clip(wrong, 1.0)
 
 
 # ----- training

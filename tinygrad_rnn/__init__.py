@@ -16,10 +16,10 @@ from . import errors, init, rules
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
 from .exchange import from_torch, to_torch
-from .functions import layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
-from .losses import cross_entropy, mse, rmse
-from .module import Linear, Module, Parameter
-from .optim import SGD, Adagrad, Adam, clip_grad_norm
+from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
+from .losses import binary_cross_entropy, cross_entropy, mse, rmse
+from .module import Embedding, Linear, Module, Parameter
+from .optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
 from .recurrent import RNN, BiRNN, Chain, RNNOutput, Stream, generate
 from .rules import primitive
 from .tensor import Tensor
@@ -36,6 +36,7 @@ __all__ = [
     "BiRNN",
     "Cell",
     "Chain",
+    "Embedding",
     "GRUCell",
     "LSTMCell",
     "Linear",
@@ -45,11 +46,14 @@ __all__ = [
     "RNNOutput",
     "Stream",
     "Tensor",
+    "binary_cross_entropy",
     "checkpoint",
     "clip_grad_norm",
+    "clip_grad_value",
     "cross_entropy",
     "defvjp",
     "detect_nonfinite",
+    "dropout",
     "errors",
     "from_torch",
     "generate",

@@ -152,6 +152,13 @@ def value_read(what: str) -> TraceError:
     )
 
 
+def whole_output(who: str) -> ShapeError:
+    """An RNNOutput given to a loss or to Linear."""
+    return ShapeError(
+        f"{who}: a recurrent layer returns several things; give one of them, its .outputs or .last"
+    )
+
+
 # ----- rules -------------------------------------------------------------------------------------
 
 
@@ -252,8 +259,9 @@ def graph_freed(node: Any) -> GraphFreedError:
     """The walk met a node whose edges are gone."""
     return GraphFreedError(
         f"the graph behind {node} was already walked back, wholly or in part, and freed. For a "
-        "second gradient, pass retain_graph=True to the first; for a recurrent state carried from "
-        "one chunk to the next, detach its arrays (h.detach()) between the chunks"
+        "second gradient of the same result, pass retain_graph=True to the first. If this is a "
+        "recurrent state carried from one chunk to the next, detach its arrays between the chunks "
+        "(h.detach()), or give the layer the whole sequence at once, with truncate="
     )
 
 

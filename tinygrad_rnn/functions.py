@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError
+from .errors import DtypeError, RngError, ShapeError
 from .rules import one_axis, primitive, reduced_axes, spread
 from .tensor import Tensor
 from .vjp import Array, defvjp
@@ -126,6 +126,45 @@ def layer_norm(
     return out if bias is None else out + bias
 
 
+def generator(rng: Any) -> np.random.Generator:
+    """A NumPy Generator from a Generator or an int seed; RngError without either.
+
+        generator(0).random()      # 0.6369616873214543
+
+    The same seed draws the same numbers each time it is given: where several things are drawn, make
+    one Generator and pass that.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        return np.random.default_rng(int(rng))
+    raise RngError(
+        f"rng={rng!r}: something is drawn at random here, and runs must be repeatable. Pass an int "
+        "seed (rng=0) or a numpy.random.Generator"
+    )
+
+
+def dropout(x: Array, p: float, rng: Any = None) -> Any:
+    """Inverted dropout: each element becomes 0 with probability p; the others grow by 1 / (1 - p).
+
+        rng = np.random.default_rng(0)
+        tg.dropout(np.ones(4), 0.5, rng)                   # array([2., 0., 0., 0.])
+
+    The mean stays, so nothing is to be done in use: `if self.training: x = tg.dropout(...)`.
+
+    x    any shape; the dtype is kept
+    p    in [0, 1); at 0 the result is x itself
+    rng  a numpy Generator; an int seed draws the same mask each time. Every call draws a new mask
+         from a Generator, so a cell's step must not: what it does may depend on x and state alone.
+    Raises ShapeError for p, RngError without rng. Source: Srivastava 2014.
+    """
+    rng = generator(rng)
+    p = float(p)
+    if not 0 <= p < 1:
+        raise ShapeError(f"dropout: p={p}, the probability to become 0, must be in [0, 1)")
+    return np.where(rng.random(np.shape(x)) >= p, x, 0) / (1 - p) if p else x
+
+
 @primitive
 def root_mean_square(x: Array) -> Array:
     """sqrt(mean(x**2)) over the last axis. At x = 0 its gradient is 0, not NaN."""
@@ -160,9 +199,38 @@ def activation(phi: Any) -> Any:
     return ACTIVATIONS[phi]
 
 
-def _values(a: Any) -> np.ndarray:
-    """Lengths, masks and targets are read, not differentiated."""
+def values(a: Any) -> np.ndarray:
+    """The plain array of what is read and not differentiated: lengths, masks, class numbers.
+
+    values(tg.Tensor([1, 2]))      # array([1, 2])
+    """
     return np.asarray(a.data if isinstance(a, Tensor) else a)
+
+
+def integers_below(count: int, array: Any, what: str, meaning: str) -> np.ndarray:
+    """A plain array of integers 0..count-1, or an error that names the first that is not.
+
+        integers_below(3, [0, 2], "targets", "class numbers")      # array([0, 2])
+
+    Raises DtypeError, ShapeError.
+    """
+    read: np.ndarray = values(array)
+    if read.dtype.kind not in "iu":
+        raise DtypeError(f"{what} must be integer {meaning}, not {read.dtype}")
+    wrong = (read < 0) | (read >= count)
+    refuse(wrong, read, what, f"0..{count - 1}, the {meaning} that there are")
+    return read
+
+
+def refuse(wrong: np.ndarray, array: np.ndarray, what: str, allowed: str) -> None:
+    """ShapeError for the first element marked as wrong.
+
+    refuse(np.array([False, False]), np.array([1, 0]), "targets", "0..1")      # nothing is wrong
+    """
+    if wrong.any():
+        at = tuple(int(k) for k in np.argwhere(wrong)[0])
+        where = f"[{', '.join(map(str, at))}]" if at else ""
+        raise ShapeError(f"{what}{where}={array[at]} is not in {allowed}")
 
 
 def valid_steps(
@@ -176,19 +244,17 @@ def valid_steps(
     steps, batch = shape[0], shape[1:]
     valid = None
     if lengths is not None:
-        lengths = _values(lengths)
+        lengths = values(lengths)
         if lengths.shape != batch or lengths.dtype.kind not in "iu":
             raise ShapeError(
                 f"lengths must be integers of shape {batch}, one for each sequence of an x "
                 f"(T, N, C), time first; got {lengths.dtype} of shape {lengths.shape}"
             )
-        for n, length in np.ndenumerate(lengths):
-            if not 0 <= length <= steps:
-                index = ", ".join(map(str, n))
-                raise ShapeError(f"lengths[{index}]={length} is not in 0..T={steps}")
+        wrong = (lengths < 0) | (lengths > steps)
+        refuse(wrong, lengths, "lengths", f"0..T={steps}, where T is the first axis of x")
         valid = np.arange(steps).reshape(-1, *[1] * len(batch)) < lengths
     if mask is not None:
-        mask = _values(mask)
+        mask = values(mask)
         if mask.shape != shape or mask.dtype != bool:
             raise ShapeError(
                 f"{name} must be booleans of shape {shape}, one for each step; got {mask.dtype} "

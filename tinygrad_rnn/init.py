@@ -6,25 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import RngError
-
-
-def generator(rng: Any) -> np.random.Generator:
-    """A NumPy Generator from a Generator or an int seed; RngError without either.
-
-        generator(0).random()      # 0.6369616873214543
-
-    The same seed draws the same numbers each time it is given: where several things are drawn, make
-    one Generator and pass that.
-    """
-    if isinstance(rng, np.random.Generator):
-        return rng
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
-        return np.random.default_rng(int(rng))
-    raise RngError(
-        f"rng={rng!r}: parameters are drawn at random, and runs must be repeatable. Pass an int "
-        "seed (rng=0) or a numpy.random.Generator"
-    )
+from .functions import generator as generator
 
 
 def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.float64) -> np.ndarray:
@@ -33,6 +15,16 @@ def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.floa
     tg.init.uniform(0, (2, 3), 0.1)      # six numbers between -0.1 and 0.1
     """
     return generator(rng).uniform(-limit, limit, shape).astype(dtype)
+
+
+def normal(
+    rng: Any, shape: tuple[int, ...], scale: float = 1.0, dtype: Any = np.float64
+) -> np.ndarray:
+    """Normally distributed around 0; `scale` is the standard deviation.
+
+    tg.init.normal(0, (2, 3)).shape      # (2, 3)
+    """
+    return (scale * generator(rng).standard_normal(shape)).astype(dtype)
 
 
 def glorot(rng: Any, shape: tuple[int, int], gates: int = 1, dtype: Any = np.float64) -> np.ndarray:

@@ -7,9 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DtypeError, ShapeError
-from .functions import log_softmax, root_mean_square, valid_steps
-from .tensor import Tensor
+from .errors import ShapeError, whole_output
+from .functions import (
+    integers_below,
+    log_softmax,
+    refuse,
+    root_mean_square,
+    softplus,
+    valid_steps,
+    values,
+)
 from .vjp import Array
 
 
@@ -32,10 +39,7 @@ def cross_entropy(
 
     A loss over no entry at all is 0. Raises ShapeError, DtypeError.
     """
-    targets = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
-    if targets.dtype.kind not in "iu":
-        raise DtypeError(f"targets must be integer class numbers, not {targets.dtype}")
-    shape = np.shape(logits)
+    targets, shape = values(targets), _shape(logits)
     if targets.shape != shape[:-1]:
         raise ShapeError(
             f"cross_entropy: logits {shape} need targets of shape {shape[:-1]}, got {targets.shape}"
@@ -44,15 +48,38 @@ def cross_entropy(
     if valid is not None:
         targets = np.where(valid, targets, 0)
         logits = np.where(valid[..., None], logits, 0)  # NaN in padding goes no further
-    wrong = (targets < 0) | (targets >= shape[-1])
-    if wrong.any():
-        index = tuple(int(k) for k in np.argwhere(wrong)[0])
-        raise ShapeError(
-            f"targets[{', '.join(map(str, index))}]={targets[index]} is not in 0..{shape[-1] - 1}, "
-            f"the {shape[-1]} classes of the logits"
-        )
+    targets = integers_below(shape[-1], targets, "targets", "class numbers")
     picked = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
     return _reduced(-picked[..., 0], valid, reduction)
+
+
+def binary_cross_entropy(
+    logits: Array,
+    targets: Array,
+    lengths: Array = None,
+    mask: Array = None,
+    reduction: str = "mean",
+) -> Any:
+    """Cross-entropy of yes-or-no targets, in nats: K independent questions at each step.
+
+        tg.binary_cross_entropy(np.zeros((5, 1)), np.ones((5, 1)))    # 0.6931... = log(2)
+
+    logits   (T, N, K) or any other shape: the log-odds of yes, so a model needs no sigmoid at its
+             end. A single question has K = 1, an axis of its own
+    targets  of the same shape, in [0, 1]: integers, booleans, or probabilities
+
+    The mean over the last axis for each step, as in `mse`, then reduced; lengths, mask and
+    reduction as for `cross_entropy`. Exact at both ends: log-odds of 1000 make no overflow.
+    Raises ShapeError.
+    """
+    logits, targets, valid = _aligned(logits, targets, lengths, mask)
+    read = values(targets)
+    refuse(~((read >= 0) & (read <= 1)), read, "targets", "[0, 1]: expected 0, 1 or a probability")
+    if read.dtype.kind in "biu":  # 0 and 1 are the same in every dtype: the logits' one is kept
+        targets = read.astype(logits.dtype)
+    # -log(sigmoid(z)) = softplus(-z), and for "no" the other way round: nothing cancels
+    losses = targets * softplus(-logits) + (1 - targets) * softplus(logits)
+    return _reduced(np.mean(losses, axis=-1), valid, reduction)
 
 
 def mse(
@@ -69,8 +96,8 @@ def mse(
     output, target  (T, N, K) or any other shape, the same for both; lengths, mask and reduction
     as for `cross_entropy`. Raises ShapeError.
     """
-    error, valid = _error(output, target, lengths, mask)
-    return _reduced(np.mean(np.square(error), axis=-1), valid, reduction)
+    output, target, valid = _aligned(output, target, lengths, mask)
+    return _reduced(np.mean(np.square(output - target), axis=-1), valid, reduction)
 
 
 def rmse(
@@ -87,21 +114,27 @@ def rmse(
     Arguments as for `mse`. The first tutorial's loss: `reduction="sum"` adds up the errors of all
     times. Where an error is exactly 0 its gradient is 0 (a limit does not exist there).
     """
-    error, valid = _error(output, target, lengths, mask)
-    return _reduced(root_mean_square(error), valid, reduction)
+    output, target, valid = _aligned(output, target, lengths, mask)
+    return _reduced(root_mean_square(output - target), valid, reduction)
 
 
-def _error(output: Array, target: Array, lengths: Array, mask: Array) -> tuple[Any, Any]:
-    """output - target, 0 in padding, and which steps are valid."""
+def _aligned(output: Array, target: Array, lengths: Array, mask: Array) -> tuple[Any, Any, Any]:
+    """Output and target of one shape, both 0 in padding, and which steps are valid."""
+    shape = _shape(output)
+    if shape != np.shape(target):
+        raise ShapeError(f"output {shape} and target {np.shape(target)} must have the same shape")
+    valid = _valid(shape[:-1], lengths, mask)
+    arrays = [a if hasattr(a, "dtype") else np.asarray(a) for a in (output, target)]
+    if valid is not None:
+        arrays = [np.where(valid[..., None], a, 0) for a in arrays]
+    return arrays[0], arrays[1], valid
+
+
+def _shape(output: Array) -> Any:
+    """The shape of what a loss is given, which is often a whole RNNOutput by mistake."""
     if isinstance(output, tuple):
-        raise ShapeError("a layer returns several things: give its .outputs or .last to the loss")
-    if np.shape(output) != np.shape(target):
-        raise ShapeError(
-            f"output {np.shape(output)} and target {np.shape(target)} must have the same shape"
-        )
-    valid = _valid(np.shape(output)[:-1], lengths, mask)
-    error = output - target
-    return (error if valid is None else np.where(valid[..., None], error, 0)), valid
+        raise whole_output("a loss")
+    return np.shape(output)
 
 
 def _valid(shape: tuple[int, ...], lengths: Array, mask: Array) -> Any:

@@ -1,4 +1,4 @@
-"""Module: an object whose Parameters can be found; Linear, the readout y = phi(h W + b)."""
+"""Module: an object whose Parameters can be found; Linear, y = phi(h W + b); Embedding, W[i]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from . import init
-from .errors import ShapeError
+from .arrays import is_float
+from .errors import ShapeError, integers_have_no_gradient, whole_output
 from .functions import activation as activation_named
+from .functions import integers_below
 from .tensor import Tensor
 from .vjp import Array
 
@@ -28,6 +30,15 @@ class Parameter(Tensor):
     def __init__(self, array: Any, dtype: Any = None) -> None:
         super().__init__(array, requires_grad=True, dtype=dtype)
 
+    def convert(self, dtype: Any) -> None:
+        """Change the dtype in place: the one exception to `.data` keeping it (Module.astype)."""
+        self._data = self._data.astype(dtype)
+        self._data.setflags(write=False)
+        leaf = self._leaf
+        assert leaf is not None
+        # the same leaf: a graph recorded before still brings its gradient here, in the new dtype
+        leaf.dtypes, leaf.grad = (self._data.dtype,), None
+
 
 class Module:
     """Anything with Parameters: found in attributes, and in lists, tuples and dicts of them.
@@ -39,8 +50,11 @@ class Module:
         list(Net(np.random.default_rng(0)).named_parameters())
         # ['layers.0.W', 'layers.0.b', 'layers.1.W', 'layers.1.b']
 
-    Subclasses need not call `super().__init__()`.
+    Subclasses need not call `super().__init__()`. `.training` is True until `eval()`: what differs
+    in training, such as dropout, asks for it.
     """
+
+    training = True
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every Parameter once, by its dotted name; a shared one under the first of its names."""
@@ -88,6 +102,35 @@ class Module:
         converted = {name: array.astype(own[name].dtype) for name, array in new.items()}
         for name, p in own.items():
             p.data = converted[name]
+
+    def astype(self, dtype: Any) -> Any:
+        """Convert every Parameter in place, and return the module itself.
+
+            net = Net(rng=0).astype(np.float32)
+
+        They stay the same objects, so optimisers made before go on with them. Gradients become
+        None. Arrays that are no Parameters (constants, data) stay as they are. Raises DtypeError
+        for what is no float.
+        """
+        dtype = np.dtype(dtype)
+        if not is_float(dtype):
+            raise integers_have_no_gradient(dtype)
+        for p in self.parameters():
+            p.convert(dtype)
+        return self
+
+    def train(self) -> Any:
+        """Set `.training` here and in all modules below; returns the module itself."""
+        return self._set_training(True)
+
+    def eval(self) -> Any:
+        """Unset `.training` here and in all modules below; returns the module itself."""
+        return self._set_training(False)
+
+    def _set_training(self, value: bool) -> Any:
+        for _, module in find(self, Module):
+            module.training = value
+        return self
 
     def __repr__(self) -> str:
         shapes = "  ".join(f"{name} {p.shape}" for name, p in self.named_parameters().items())
@@ -140,7 +183,31 @@ class Linear(Module):
 
     def __call__(self, x: Array) -> Any:
         """x (..., inputs) to (..., outputs)."""
+        if isinstance(x, tuple):
+            raise whole_output("Linear")
         if np.shape(x)[-1:] != self.W.shape[:1]:
             raise ShapeError(f"Linear: x has shape {np.shape(x)}, W expects (..., {len(self.W)})")
         z = x @ self.W
         return self.activation(z if self.b is None else z + self.b)
+
+
+class Embedding(Module):
+    """A learnt vector for each of `count` things: row i of W stands for number i.
+
+        embedding = tg.Embedding(50, 8, rng=0)           # 50 characters, 8 features each
+        embedding(np.array([[3, 3], [7, 0]])).shape      # (2, 2, 8)
+
+    The same as one-hot vectors times W, without making them. In the gradient the uses of a row add
+    up, and rows not used get 0. W (count, size) starts normally distributed, with variance 1.
+
+    rng   an int seed or a numpy Generator, required
+    Raises DtypeError for indices that are not integers, ShapeError for one that is not in
+    0..count-1, in padding too: give 0 there.
+    """
+
+    def __init__(self, count: int, size: int, rng: Any = None, dtype: Any = np.float64) -> None:
+        self.W = Parameter(init.normal(rng, (count, size), dtype=dtype))
+
+    def __call__(self, indices: Array) -> Any:
+        """Integers of any shape (...) to (..., size)."""
+        return self.W[integers_below(len(self.W), indices, "Embedding: indices", "row numbers")]

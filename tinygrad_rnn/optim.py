@@ -16,11 +16,9 @@ class Optimizer:
     """What all optimisers share: the Parameters, the learning rate, one step."""
 
     def __init__(self, parameters: Iterable[Parameter] | Mapping[str, Parameter], lr: float):
-        values = parameters.values() if isinstance(parameters, Mapping) else parameters
-        values = [] if isinstance(values, (Module, Tensor)) else list(values)
-        if not values or not all(isinstance(p, Parameter) for p in values):
-            raise ShapeError("expected a list or dict of Parameters: pass module.parameters()")
-        self.parameters = list({id(p): p for p in values}.values())  # a shared one steps once
+        self.parameters = list(_named(parameters).values())
+        if not self.parameters:
+            raise _no_parameters()
         self.lr = lr
         if not lr >= 0:
             raise ShapeError(f"lr={lr}: a learning rate is not negative")
@@ -67,12 +65,22 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """s += g**2; p -= lr g / (sqrt(s) + eps). What the classic character RNN uses (Duchi 2011).
 
-    optimizer = tg.Adagrad(model.parameters(), lr=0.1)
+        optimizer = tg.Adagrad(model.parameters(), lr=0.1)
+
+    initial_accumulator_value: what s starts with. With `initial_accumulator_value=1e-8, eps=0` this
+    is the form with eps inside the root, g / sqrt(s + 1e-8), that the classic character RNN has.
     """
 
-    def __init__(self, parameters: Any, lr: float, eps: float = 1e-10) -> None:
+    def __init__(
+        self,
+        parameters: Any,
+        lr: float,
+        eps: float = 1e-10,
+        initial_accumulator_value: float = 0.0,
+    ) -> None:
         super().__init__(parameters, lr)
-        self.eps, self.squares = eps, self.zeros()
+        self.eps = eps
+        self.squares: list[Any] = [s + initial_accumulator_value for s in self.zeros()]
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """lr g / (sqrt(s) + eps)."""
@@ -119,15 +127,8 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
     """
     if not max_norm >= 0:
         raise ShapeError(f"max_norm={max_norm}: expected a number that is not negative")
-    named = dict(parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters))
-    named = dict({id(p): (name, p) for name, p in named.items()}.values())  # each once
-    grads = {name: p.grad for name, p in named.items() if p.grad is not None}
-    for name, g in grads.items():
-        if not np.isfinite(g).all():
-            raise NonFiniteError(
-                f"the gradient of parameter {name}, shape {g.shape}, is not finite. Run the "
-                "forward and backward pass inside tg.detect_nonfinite() to find the operation"
-            )
+    named = _named(parameters)
+    grads = _finite_grads(named)
     largest = max((float(np.abs(g).max(initial=0)) for g in grads.values()), default=0.0)
     if largest == 0:
         return 0.0
@@ -137,3 +138,46 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
         for name, g in grads.items():
             named[name].grad = g * (max_norm / norm)
     return norm
+
+
+def clip_grad_value(parameters: Any, limit: float) -> None:
+    """Cut every element of every gradient to [-limit, limit].
+
+        tg.clip_grad_value(model.parameters(), 5.0)      # as in the classic character RNN
+
+    The direction changes: `clip_grad_norm` keeps it. parameters: a list or dict. Raises
+    NonFiniteError that names the Parameter where a gradient is not finite; nothing changes then.
+    """
+    if not limit >= 0:
+        raise ShapeError(f"limit={limit}: expected a number that is not negative")
+    named = _named(parameters)
+    for name, g in _finite_grads(named).items():
+        named[name].grad = np.clip(g, -limit, limit)
+
+
+def _named(parameters: Any) -> dict[Any, Parameter]:
+    """Parameters by name, or by number where a list was given; a shared one is there once."""
+    if isinstance(parameters, (Module, Tensor)):
+        raise _no_parameters()
+    items = parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters)
+    named = dict({id(p): (name, p) for name, p in items}.values())
+    if not all(isinstance(p, Parameter) for p in named.values()):
+        raise _no_parameters()
+    return named
+
+
+def _no_parameters() -> ShapeError:
+    return ShapeError("expected a list or dict of Parameters: pass module.parameters()")
+
+
+def _finite_grads(named: dict[Any, Parameter]) -> dict[Any, np.ndarray]:
+    """The gradients that there are; NonFiniteError for one that would spoil the rest."""
+    grads = {name: p.grad for name, p in named.items() if p.grad is not None}
+    for name, g in grads.items():
+        if not np.isfinite(g).all():
+            hint = "" if isinstance(name, str) else "; named_parameters() shows names here"
+            raise NonFiniteError(
+                f"the gradient of parameter {name}, shape {g.shape}, is not finite{hint}. Run the "
+                "forward and backward pass inside tg.detect_nonfinite() to find the operation"
+            )
+    return grads

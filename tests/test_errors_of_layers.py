@@ -110,8 +110,8 @@ ONE = np.ones((2, H))
         (lstm, {"h": ONE, "c": ONE}, ("expected a tuple of 2", "got a dict of c, h")),
         (rnn, (ONE, ONE), ("expected an array (2, 3)", "got a tuple of 2")),
         (own, {"h": ONE}, ("expected an array (2, 3)", "got a dict of h")),
-        (birnn, ONE, ("BiRNN: the state is a pair, (forward state, backward state)",)),
-        (birnn, (ONE, ONE, ONE), ("BiRNN: the state is a pair",)),
+        (birnn, ONE, ("BiRNN: the initial state: expected a pair (forward, backward)",)),
+        (birnn, (ONE, ONE, ONE), ("BiRNN", "expected a pair", "got a tuple of 3")),
         (birnn, (ONE, (ONE, ONE)), ("expected an array (2, 3)", "got a tuple of 2")),
     ],
 )

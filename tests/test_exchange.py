@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.nests import leaves, map_tree
 from tinygrad_rnn.errors import CellError, ShapeError
+from tinygrad_rnn.nests import leaves, map_tree
 
 
 class Stack(tg.Module):

@@ -395,6 +395,14 @@ def wrong_width(layer: str, shape: Any, width: int) -> ShapeError:
     )
 
 
+def wrong_state_form(layer: str, expected: str, got: str) -> CellError:
+    """A given state that is nested in another way than the layer's."""
+    return CellError(
+        f"{layer}: the initial state: expected {expected}, got {got}. It has the form of "
+        "layer.initial_state(), and of the .state that a call returns"
+    )
+
+
 def wrong_state_shape(layer: str, shape: Any, expected: Any) -> ShapeError:
     """A given state that does not fit this batch."""
     return ShapeError(

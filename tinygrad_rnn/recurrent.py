@@ -25,7 +25,7 @@ from .differentiate import checkpoint, no_grad
 from .errors import CellError, NotBuiltError, ShapeError
 from .functions import valid_steps
 from .module import Module, Parameter, find
-from .nests import leaves, map_tree
+from .nests import form, leaves, map_tree, summary
 from .record import Place, record, recording
 from .tensor import Tensor
 from .vjp import Array
@@ -119,6 +119,8 @@ class RNN(Module):
 
         Raises ShapeError (x, lengths, mask, the state's batch), CellError (what step returned).
         """
+        if isinstance(x, RNNOutput):
+            raise errors.whole_output(self.name)
         x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
         shape = self._checked_shape(x)
         steps, batch = shape[0], shape[1:]
@@ -213,6 +215,8 @@ class RNN(Module):
                 raise errors.wrong_state_dtype(self.name, given.dtype, zeros.dtype)
             return given
 
+        if form(state) != form(expected):
+            raise errors.wrong_state_form(self.name, summary(expected), summary(state))
         return map_tree(check, expected, state)
 
     def _check_step(self, output: Any, new: Any, old: Any, batch: tuple[int, ...], t: int) -> None:
@@ -299,7 +303,7 @@ class BiRNN(Module):
     ) -> RNNOutput:
         """Both directions, merged. Arguments as for RNN; state is a pair, states too."""
         if state is not None and not (isinstance(state, tuple) and len(state) == 2):
-            raise CellError("BiRNN: the state is a pair, (forward state, backward state)")
+            raise errors.wrong_state_form("BiRNN", "a pair (forward, backward)", summary(state))
         forward, backward = (
             rnn(x, s, lengths, mask, truncate, reset, return_states)
             for rnn, s in zip(
@@ -351,9 +355,8 @@ class Chain(Module):
         """All layers in turn. Arguments as for RNN; state is a tuple, states too."""
         count = len(self._recurrent)
         if state is not None and not (isinstance(state, tuple) and len(state) == count):
-            raise CellError(
-                f"Chain: the state is a tuple, one for each of {count} recurrent layers"
-            )
+            expected = f"a tuple, one for each of {count} recurrent layers"
+            raise errors.wrong_state_form("Chain", expected, summary(state))
         given, after, every = iter(state or (None,) * count), [], []
         valid = last = None
         for layer in self.layers:

@@ -232,7 +232,7 @@ LACKING = {
     "biases": (lambda: Stack(tg.RNN(rnn()), tg.RNN(rnn(2, bias=False))), "l1 is .* no bias"),
     "directions": (
         lambda: Stack(tg.BiRNN(rnn(), rnn()), tg.RNN(rnn(4))),
-        "l0 is .* 1 of 2; .*l1 is .* 1 of 1",
+        "l0 is .* both ways; .*l1 is .* one way",
     ),
     "Linear": (
         lambda: Stack(tg.RNN(rnn()), tg.Linear(2, 1, rng=0)),

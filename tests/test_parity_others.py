@@ -120,8 +120,8 @@ KERAS_GATES = {"R": (0,), "L": (0, 1, 2, 3), "G": (1, 0, 2)}  # i f g o, as ours
 def keras(tmp_path_factory):
     """Keras on PyTorch, the backend whose gradients can be asked for directly, in float64.
 
-    Keras rounds float64 products to float32 but on TensorFlow, to be like JAX, and offers no option
-    against it; the table that says so is changed while these tests run.
+    Except on TensorFlow, Keras computes products of float64 in float32, to be like JAX, and has no
+    option against it; the table that says so is emptied while these tests run.
     """
     torch = pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:

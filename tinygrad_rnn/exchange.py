@@ -30,7 +30,8 @@ def to_torch(layer: Module) -> dict[str, np.ndarray]:
 
     layer   an RNN or BiRNN of RNNCell (tanh or relu), LSTMCell or GRUCell, or a stack of such with
             a list `.layers`; in PyTorch a stack is num_layers=, and relu nonlinearity="relu"
-    Our b becomes bias_ih. bias_hh is 0 but for a GRU's candidate, where it is b_n.
+    Our b becomes bias_ih. bias_hh is 0 but for a GRU's candidate, where it is b_n. PyTorch's state
+    stacks ours, (layers * directions, N, H): layer by layer, the forward one first.
     Raises CellError for what PyTorch cannot express. Source: the documentation of torch.nn.GRU.
     """
     arrays = {}
@@ -110,7 +111,8 @@ def _cells(layer: Module) -> dict[str, Any]:
         else:
             raise CellError(f"layer {k}: {_why_not(one)}")
         cells |= here
-        forms |= {place: f"{_form(cell)}, 1 of {len(here)}" for place, cell in here.items()}
+        ways = "both ways" if len(here) == 2 else "one way"
+        forms |= {place: f"{_form(cell)}, {ways}" for place, cell in here.items()}
     if len(set(forms.values())) > 1:
         raise CellError(
             "in PyTorch all layers and directions are of one kind and size; here "

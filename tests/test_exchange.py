@@ -11,21 +11,6 @@ import tinygrad_rnn as tg
 from tinygrad_rnn.errors import CellError, ShapeError
 from tinygrad_rnn.nests import leaves, map_tree
 
-
-class Stack(tg.Module):
-    """Layers on top of each other, each with the same lengths."""
-
-    def __init__(self, *layers):
-        self.layers = list(layers)
-
-    def __call__(self, x, states, lengths=None):
-        ends = []
-        for layer, state in zip(self.layers, states, strict=True):
-            x, _, end, _ = layer(x, state, lengths=lengths)
-            ends.append(end)
-        return x, tuple(ends)
-
-
 KINDS = {
     "RNN tanh": tg.RNNCell,
     "RNN tanh, no bias": lambda *sizes, **more: tg.RNNCell(*sizes, bias=False, **more),
@@ -47,7 +32,7 @@ def drawn(kind, both, depth, rng, inputs=3, hidden=2, dtype=np.float64):
         width = hidden * (1 + both) if k else inputs
         cells = [KINDS[kind](width, hidden, rng=rng, dtype=dtype) for _ in range(1 + both)]
         layers.append(tg.BiRNN(*cells) if both else tg.RNN(*cells))
-    stack = Stack(*layers)
+    stack = tg.Chain(*layers)
     for p in stack.parameters():
         p.data = rng.normal(size=p.shape, scale=0.5).astype(dtype)
     return stack
@@ -154,7 +139,7 @@ def test_a_prefix_of_all_names_is_dropped(prefix):
 
 def test_a_stack_in_a_stack_is_one_stack():
     stack = drawn("RNN tanh", False, 2, np.random.default_rng(8))
-    nested = Stack(stack.layers[0], Stack(stack.layers[1]))
+    nested = tg.Chain(stack.layers[0], tg.Chain(stack.layers[1]))
     arrays, expected = tg.to_torch(nested), tg.to_torch(stack)
     assert list(arrays) == list(expected)
     for name, a in arrays.items():
@@ -229,13 +214,13 @@ LACKING = {
     ),
     "kinds": (lambda: tg.BiRNN(rnn(), tg.LSTMCell(3, 2, rng=0)), "l0_reverse is LSTMCell, 2 units"),
     "activations": (lambda: tg.BiRNN(rnn(), rnn(3, 2, "relu")), r"reverse is RNNCell\(relu\)"),
-    "biases": (lambda: Stack(tg.RNN(rnn()), tg.RNN(rnn(2, bias=False))), "l1 is .* no bias"),
+    "biases": (lambda: tg.Chain(tg.RNN(rnn()), tg.RNN(rnn(2, bias=False))), "l1 is .* no bias"),
     "directions": (
-        lambda: Stack(tg.BiRNN(rnn(), rnn()), tg.RNN(rnn(4))),
+        lambda: tg.Chain(tg.BiRNN(rnn(), rnn()), tg.RNN(rnn(4))),
         "l0 is .* both ways; .*l1 is .* one way",
     ),
     "Linear": (
-        lambda: Stack(tg.RNN(rnn()), tg.Linear(2, 1, rng=0)),
+        lambda: tg.Chain(tg.RNN(rnn()), tg.Linear(2, 1, rng=0)),
         "layer 1: PyTorch's RNN, LSTM and GRU have no place for a Linear, only for RNN",
     ),
     "a cell alone": (rnn, "layer 0: .* no place for a RNNCell"),
@@ -321,7 +306,7 @@ def test_values_states_and_all_gradients_equal_pytorchs(torch, kind, both, depth
         )
         for layer in stack.layers
     )
-    outputs, ends = stack(x, start, lengths)
+    outputs, _, ends, _ = stack(x, start, lengths)
 
     twin = twin_of(torch, kind, both, depth, stack)
     twin.load_state_dict({name: torch.from_numpy(a) for name, a in tg.to_torch(stack).items()})
@@ -367,6 +352,4 @@ def test_from_torch_computes_what_a_fresh_pytorch_layer_does(torch, kind, both, 
     twin = twin_of(torch, kind, both, depth, stack)
     tg.from_torch(stack, torch.nn.ModuleDict({"rnn": twin}).state_dict())
     x = rng.normal(size=(5, 3, 3))
-    start = [layer.initial_state((3,)) for layer in stack.layers]
-    outputs, _ = stack(x, start)
-    close(outputs.data, twin(torch.tensor(x))[0])
+    close(stack(x).outputs.data, twin(torch.tensor(x))[0])

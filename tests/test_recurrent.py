@@ -348,7 +348,14 @@ def test_a_reset_row_starts_anew(seed):
 def test_scan_has_its_place_and_says_that_it_is_not_there():
     rnn = tg.RNN(cells(0)[0], scan=False)
     rnn.scan = False
-    for ask in (lambda: setattr(rnn, "scan", True), lambda: tg.BiRNN(*cells(0), scan=True)):
+    birnn = tg.BiRNN(*cells(0))
+    birnn.scan = False
+    assert birnn.scan is False
+    for ask in (
+        lambda: setattr(rnn, "scan", True),
+        lambda: setattr(birnn, "scan", True),
+        lambda: tg.BiRNN(*cells(0), scan=True),
+    ):
         with pytest.raises(errors.NotBuiltError, match="scan=False"):
             ask()
     assert rnn.scan is False

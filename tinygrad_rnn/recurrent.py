@@ -281,6 +281,15 @@ class BiRNN(Module):
         self.backward_rnn = RNN(backward_cell, scan, reverse=True)
         self.merge = merge
 
+    @property
+    def scan(self) -> bool:
+        """Whether the loops are traced; sets both directions."""
+        return self.forward_rnn.scan
+
+    @scan.setter
+    def scan(self, value: bool) -> None:
+        self.forward_rnn.scan = self.backward_rnn.scan = value
+
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """The pair of initial states."""
         return tuple(

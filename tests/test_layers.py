@@ -331,3 +331,18 @@ def test_encoder_and_decoder_by_passing_a_state_on():
     x, y = rng.standard_normal((5, 2, 3)), rng.standard_normal((4, 2, 2))
     report = testing.check_grads(translated, x, y)
     assert {"encoder.cell.U", "decoder.cell.U", "x", "y"} <= {f.argument for f in report.findings}
+
+
+def test_float32_layers_compute_in_the_wider_dtype_of_x():
+    x = np.random.default_rng(0).standard_normal((4, 2, 3))
+    for train in (False, True):
+        rnn = tg.RNN(tg.LSTMCell(3, 4, rng=0, dtype=np.float32), train_state=train)
+        whole = rnn(x)
+        assert whole.outputs.dtype == np.float64
+        assert rnn(x.astype(np.float32)).outputs.dtype == np.float32
+        stream = rnn.stream((2,))
+        pushed = [stream.push(x[0]), stream.push(x[1])]
+        stream.reset([])
+        close((*pushed, *stream.push(x[2:])), tuple(whole.outputs))
+        stream.reset([0])
+        assert leaves(stream.state)[0].dtype == np.float64

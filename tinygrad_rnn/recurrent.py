@@ -40,7 +40,18 @@ class RNNOutput(NamedTuple):
     states: Any = None  # (T, ...) all states, where asked for
 
 
-class RNN(Module):
+class Layer(Module):
+    """What RNN, BiRNN and Chain have in common."""
+
+    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
+        """A Stream: give steps as they arrive, and get each output at once.
+
+        Raises CellError where a part reads backwards: it would have to know the future.
+        """
+        return Stream(self, batch_shape, state)
+
+
+class RNN(Layer):
     """A cell run along time, the first axis.
 
         rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
@@ -89,11 +100,8 @@ class RNN(Module):
         """The state before the first step: the cell's (zeros by default), or the trained one."""
         if self.start is None:
             return self.cell.initial_state(batch_shape, dtype)
-        return map_tree(lambda p: np.broadcast_to(p, (*batch_shape, *p.shape)), self.start)
-
-    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
-        """A Stream: give steps as they arrive, and get each output at once."""
-        return Stream(self, batch_shape, state)
+        rows = map_tree(lambda p: np.broadcast_to(p, (*batch_shape, *p.shape)), self.start)
+        return rows if dtype is None else map_tree(lambda p: p.astype(dtype), rows)
 
     def __call__(
         self,
@@ -255,7 +263,7 @@ MERGES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class BiRNN(Module):
+class BiRNN(Layer):
     """Two cells over the same sequence, one in each direction: y_t sees past and future.
 
         birnn = tg.BiRNN(tg.RNNCell(3, 4, rng=0), tg.RNNCell(3, 4, rng=1))
@@ -296,10 +304,6 @@ class BiRNN(Module):
             rnn.initial_state(batch_shape, dtype) for rnn in (self.forward_rnn, self.backward_rnn)
         )
 
-    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
-        """Raises CellError: the backward half would have to know the future."""
-        return Stream(self, batch_shape, state)
-
     def __call__(
         self,
         x: Array,
@@ -328,7 +332,7 @@ class BiRNN(Module):
         )
 
 
-class Chain(Module):
+class Chain(Layer):
     """Layers one after another: stacked RNNs, stacked BiRNNs, and Linears between or after them.
 
         rng = np.random.default_rng(0)
@@ -353,10 +357,6 @@ class Chain(Module):
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """A tuple of the recurrent layers' initial states."""
         return tuple(layer.initial_state(batch_shape, dtype) for layer in self._recurrent)
-
-    def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
-        """A Stream: give steps as they arrive, and get each output at once."""
-        return Stream(self, batch_shape, state)
 
     def __call__(
         self, x: Array, state: Any = None, lengths: Array = None, mask: Array = None, **options: Any
@@ -389,7 +389,8 @@ class Stream:
         stream.push(np.ones((2, 3))).shape           # (2, 4): the output of one step
         stream.push(np.ones((7, 2, 3))).shape        # (7, 2, 4): of a chunk, time first
 
-    `.state` is the state after the last step. The same numbers as one run over all steps gives.
+    `.state` is the state after the last step, None before the first: then it starts from the
+    layer's initial state. The same numbers as one run over all steps gives.
     Raises CellError for a layer that runs backwards in time: it would have to know the future.
     """
 
@@ -397,7 +398,7 @@ class Stream:
         if any(part.reverse for _, part in find(layer, RNN)):
             raise errors.cannot_stream(type(layer).__name__)
         self.layer, self.batch_shape = layer, tuple(batch_shape)
-        self.state = layer.initial_state(self.batch_shape) if state is None else state
+        self.state = state
 
     def push(self, x: Array) -> Any:
         """The output of one step, x (batch_shape..., C), or of a chunk with time in front."""
@@ -411,10 +412,12 @@ class Stream:
 
     def reset(self, rows: Array = None) -> None:
         """The initial state again: in these rows of the batch (indices or booleans), or in all."""
-        chosen = np.full(self.batch_shape, rows is None)
-        if rows is not None:
-            chosen[np.asarray(rows)] = True
-        start = self.layer.initial_state(self.batch_shape)
+        if rows is None or self.state is None:
+            self.state = None
+            return
+        chosen = np.zeros(self.batch_shape, bool)
+        chosen[rows] = True
+        start = self.layer.initial_state(self.batch_shape, leaves(self.state)[0].dtype)
         with no_grad():
             self.state = map_tree(partial(_choose, chosen), start, self.state)
 

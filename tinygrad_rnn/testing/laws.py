@@ -1032,8 +1032,14 @@ def _mean_square(x: np.ndarray, y: np.ndarray) -> float:
     return float(sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) / len(x))
 
 
+def _surprise(z: np.ndarray, p: np.ndarray) -> float:
+    """The mean of -log of what came, yes (with probability p) or no; z are the log-odds of yes."""
+    yes = 1 / (1 + np.exp(-z))
+    return float(np.mean(-p * np.log(yes) - (1 - p) * np.log(1 - yes)))
+
+
 def errors_by_hand(count: int = 3, seed: int = 0) -> None:
-    """mse and rmse are the mean square of each step's error, and its root."""
+    """mse, rmse and binary cross-entropy are what their names say, over the steps that count."""
     for rng in _draws(count, seed):
         values, target = rng.normal(size=(2, *rng.integers([3, 1, 2], [5, 3, 4])))
         _loss_law(rng, losses.mse, values, target, _mean_square, np.nan)
@@ -1042,6 +1048,8 @@ def errors_by_hand(count: int = 3, seed: int = 0) -> None:
         x = _leaf(target)
         (dx,) = _gradients(losses.rmse(x, target), [x])
         _holds(not dx.any(), "where an error is exactly 0, rmse has gradient 0")
+        chances = rng.random(values.shape)
+        _loss_law(rng, losses.binary_cross_entropy, values, chances, _surprise, np.nan)
 
 
 # ----- the checker -------------------------------------------------------------------------------

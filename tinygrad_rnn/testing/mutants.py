@@ -652,20 +652,23 @@ _edit("losses.padding_gradient", "Logits in padding are not masked: a NaN there 
       laws.cross_entropy_by_hand, "losses:cross_entropy",
       "np.where(valid[..., None], logits, 0)", "logits")
 _edit("losses.error_padding", "Errors in padding are not masked: a NaN there spreads.",
-      laws.errors_by_hand, "losses:_error", "error if valid is None else", "error if True else")
+      laws.errors_by_hand, "losses:_aligned", "if valid is not None:", "if False:")
 _edit("losses.target_off_by_one", "Cross-entropy picks the class after the target.",
       laws.cross_entropy_by_hand, "losses:cross_entropy",
       "targets[..., None], axis=-1", "(targets[..., None] + 1) % shape[-1], axis=-1")
 _edit("losses.time_sum_divisor", 'reduction="time_sum" divides by the steps, not the batch.',
       laws.errors_by_hand, "losses:_reduced", "math.prod(shape[1:])", "math.prod(shape[:1])")
 _edit("losses.mse_sum", "mse sums over the last axis, where it should average.",
-      laws.errors_by_hand, "losses:mse", "np.mean(np.square(error), axis=-1)",
-      "np.sum(np.square(error), axis=-1)")
+      laws.errors_by_hand, "losses:mse", "np.mean(np.square(output - target), axis=-1)",
+      "np.sum(np.square(output - target), axis=-1)")
 _edit("losses.rmse_root_of_mean", "rmse has no root.",
       laws.errors_by_hand, "functions:root_mean_square.on_arrays",
       "np.sqrt(np.mean(np.square(x), axis=-1))", "np.mean(np.square(x), axis=-1)")
 _edit("losses.target_sign", "The error is the sum of output and target.",
-      laws.errors_by_hand, "losses:_error", "error = output - target", "error = output + target")
+      laws.errors_by_hand, "losses:rmse", "output - target", "output + target")
+_edit("losses.yes_for_no", "Binary cross-entropy takes yes for no.",
+      laws.errors_by_hand, "losses:binary_cross_entropy",
+      "targets * softplus(-logits)", "targets * softplus(logits)")
 
 # layers: what stands around the loop
 
@@ -684,7 +687,7 @@ _edit("layers.stream_forgets", "A stream starts from its first state with every 
       laws.streams, "recurrent:Stream.push", "self.state = out.state", "pass")
 _edit("layers.stream_reset", "Resetting some rows of a stream resets all.",
       laws.streams, "recurrent:Stream.reset",
-      "chosen[np.asarray(rows)] = True", "chosen[...] = True")
+      "chosen[rows] = True", "chosen[...] = True")
 _edit("layers.generate_input", "generate gives every step the first input.",
       laws.generation, "recurrent:generate", "if outputs else first", "if not steps else first")
 

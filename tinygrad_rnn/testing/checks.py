@@ -17,7 +17,7 @@ import numpy as np
 
 from ..nests import leaves
 from . import script
-from .examine import compare_float32, examine
+from .examine import compare_float32, examine, right_in_part
 from .locate import first_wrong
 from .oracle import quiet
 from .report import GradientError, GradReport
@@ -25,6 +25,9 @@ from .sides import Engine, Hand, cotangents
 from .subject import Gradients, Subject, tuples
 
 observers: list[Callable[[GradReport], None]] = []  # called with every report of a check
+
+
+OPTIONS = {"wrt", "cotangent", "order", "oracle", "directions", "rtol", "seed", "name"}
 
 
 def check_grads(
@@ -57,6 +60,8 @@ def check_grads(
     The error names the argument, the element and both values, the likely cause, the first wrong
     node and a script. Raises NoGradientError where there is nothing to check.
     """
+    __tracebackhide__ = True  # pytest shows the report, not these lines
+    _known("check_grads", options, OPTIONS)
     return _judged(grad_report(f, *args, **options), on_inconclusive)
 
 
@@ -90,7 +95,7 @@ def grad_report(
         if depth < order:
             subject, given = Gradients(subject, weights), None
     if report.verdict == "FAIL":
-        report.located = first_wrong(f, args, wrt)
+        report.located = first_wrong(subject)
         if report.located is None and not report.problems:
             report.notes.append(
                 "every rule is right alone: was something detached, or read by .data or float()?"
@@ -119,6 +124,8 @@ def check_vjp(
     Also tells of a vjp that writes into its arguments, returns the same array twice, is not linear
     in g, or gives another result the second time. Raises GradientError.
     """
+    __tracebackhide__ = True
+    _known("check_vjp", options, OPTIONS - {"order"})
     return _judged(_vjp_report(f, vjp, *args, **options), on_inconclusive)
 
 
@@ -143,13 +150,25 @@ def _vjp_report(
     weights = cotangents(hand.outputs, given, rng)
     how: dict[str, Any] = {"oracle": oracle, "directions": directions, "rtol": rtol}
     examine(report, subject, hand, weights, rng=rng, **how)
+    if report.verdict == "FAIL":
+        report.notes += right_in_part(subject, hand, weights, seed)
     options = how | {"cotangent": cotangent, "seed": seed}
     report.script = partial(script.of_check, "check_vjp", [f, vjp], args, options)
     return report
 
 
+def _known(check: str, options: dict[str, Any], known: set[str]) -> None:
+    """TypeError for an option that is none, which is often meant for f."""
+    for name in options.keys() - known:
+        raise TypeError(
+            f"{check} has no option {name!r}; there are {', '.join(sorted(known))}. To give f a "
+            f"keyword: {check}(lambda x: f(x, {name}=...), x)"
+        )
+
+
 def _judged(report: GradReport, on_inconclusive: str) -> GradReport:
     """The report, or the error that it deserves."""
+    __tracebackhide__ = True
     for observer in observers:
         observer(report)
     if on_inconclusive not in ("raise", "warn", "skip"):

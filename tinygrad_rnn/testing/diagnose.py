@@ -43,6 +43,8 @@ def _relations(a: np.ndarray, b: np.ndarray, close: Callable[..., bool]) -> Iter
         sizes |= {a.size: f"there are {a.size} elements"} if a.size > 1 else {}
         known = {-1.0: "the sign is wrong", 2.0: "counted twice?", 0.5: "a factor 2 missing?"}
         why = known.get(round(factor, 9), "")
+        if (b == b.flat[0]).all() and factor > 0:
+            return  # any two constants are proportional: that says nothing
         for n, what in sizes.items():
             why = why or (f"{what}: a mean for a sum?" if abs(factor * n - 1) < 1e-6 else "")
             why = why or (f"{what}: a sum for a mean?" if abs(factor / n - 1) < 1e-6 else "")
@@ -82,18 +84,23 @@ def _partial(a: np.ndarray, b: np.ndarray, size: float) -> Iterator[str]:
                 k = int(lines.argmax())
                 yield f"only index {k} along axis {axis} (of {a.shape[axis]}) is wrong"
                 return
-        for axis in range(a.ndim):
-            lines = bad.any(tuple(k for k in range(a.ndim) if k != axis))
-            if a.shape[axis] > 2 and (~lines).sum() == 1 and lines.argmin() in (0, len(lines) - 1):
-                k = int(lines.argmin())
-                yield (
-                    f"right only at index {k} along axis {axis} (of {a.shape[axis]}): is a carry "
-                    "along it forgotten?"
-                )
-                return
+        lines = bad.any(tuple(range(1, a.ndim)))
+        right = np.flatnonzero(~lines & b.any(tuple(range(1, a.ndim))))
+        if a.ndim > 1 and len(lines) > 2 and len(right) == 1 and right[0] in (0, len(lines) - 1):
+            yield (
+                f"right only at index {right[0]} along axis 0 (of {len(lines)}): if that is time, "
+                "is what arrives from the next step (the carry) forgotten?"
+            )
+            return
         if bad.sum() <= 3:
             yield f"only {[list(map(int, at)) for at in np.argwhere(bad)]} wrong"
             return
+        for axis in range(a.ndim):
+            at = np.flatnonzero(bad.any(tuple(k for k in range(a.ndim) if k != axis)))
+            first, last, size = at[0], at[-1], a.shape[axis]
+            if len(at) == last - first + 1 and 2 * len(at) <= size:
+                yield f"only indices {first} to {last} along axis {axis} (of {size}) are wrong"
+                return
         zero = bad & (a == 0)
         if (zero == bad).all():
             yield f"zero in {int(bad.sum())} of {a.size} elements where it should not be"

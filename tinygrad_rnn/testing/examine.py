@@ -22,6 +22,7 @@ from .subject import Subject
 
 RELIABLE = 1e-6  # a numeric derivative whose error bar is wider than this decides nothing
 EVERY = 512  # up to so many elements are checked one by one to name those that are wrong
+SURE = 4
 ORACLES = ("auto", "ladder", "complex", "both")
 
 # ----- comparing ---------------------------------------------------------------------------------
@@ -41,6 +42,8 @@ def examine(
     """Structural checks, then numbers; what is found goes into the report."""
     if oracle not in ORACLES:
         raise ValueError(f"oracle={oracle!r}: expected {', '.join(map(repr, ORACLES))}")
+    if isinstance(directions, str) and directions not in ("auto", "all"):
+        raise ValueError(f'directions={directions!r}: expected a number, "auto" or "all"')
     numeric = Oracle(subject, weights)
     if numeric.note:
         report.notes.append(numeric.note)
@@ -69,11 +72,13 @@ def examine(
             if bad:
                 report.wrong[name] = (bad, len(single))
                 right = np.array([f.numeric.value for f in single]).reshape(shape)
-                report.causes = report.causes or diagnose(g, right)
+                report.causes += [f"{name} looks like: {cause}" for cause in diagnose(g, right)[:1]]
             found += single
         elif "FAIL" in doubtful:
             first = next(u for f, u in zip(found, ways, strict=True) if f.verdict == "FAIL")
             found.append(_search(compare, first))
+            report.wrong[name] = (1, g.size)
+            report.searched.add(name)
         report.findings += found
 
 
@@ -154,6 +159,7 @@ class Comparison:
         self.unit = min(1.0, 2.0 ** np.ceil(np.log2(32 * largest))) if usual else 1.0
         u = rounded_normals(rng, g.shape)
         self.noise = numeric.noise(k, self.unit * u)
+        self.sure = 0  # failures with no kink near; after a few, look less closely
         self.complex_noise = self._trust_complex(u, notes) if oracle != "ladder" else None
 
     def _trust_complex(self, u: np.ndarray, notes: list[str]) -> float | None:
@@ -189,6 +195,8 @@ class Comparison:
             finding.numeric, finding.verdict = Derivative(np.nan, np.inf, 1.0), "INCONCLUSIVE"
             return finding
         exact = finding.numeric, finding.verdict, finding.allowed
+        if trusted and finding.verdict == "FAIL" and self.sure >= SURE:
+            return finding
         self._decide(finding, numeric.ladder(k, u, self.noise, self.unit))
         if finding.verdict == "PASS" and (not trusted or exact[1] != "FAIL"):
             return finding
@@ -196,6 +204,8 @@ class Comparison:
             finding.numeric, finding.verdict, finding.allowed = exact
             return finding
         # In doubt: is there a kink, or a jump, among the points that were asked?
+        if finding.verdict == "FAIL" and self.sure >= SURE:
+            return finding
         clean = numeric.clean(k, u, [s * self.unit * h for s in (-1, 1) for h in STEPS])
         if clean and trusted:
             finding.numeric, finding.verdict, finding.allowed = exact
@@ -203,6 +213,7 @@ class Comparison:
             self._near_kink(finding, u)
         elif finding.verdict == "FAIL":
             self._unseen_kink(finding, u)
+        self.sure += bool(clean) and finding.verdict == "FAIL"
         return finding
 
     def _decide(self, finding: Finding, numeric: Derivative) -> None:
@@ -274,6 +285,41 @@ def _search(compare: Comparison, u: np.ndarray) -> Finding:
         at = first if compare(half, None).verdict == "FAIL" else second
     index = tuple(at[0].tolist())
     return compare(_unit(u.shape, index), index)
+
+
+def right_in_part(
+    subject: Subject, backward: Any, weights: list[np.ndarray], seed: int
+) -> list[str]:
+    """For which outputs, or which steps along the first axis of the only one, a VJP is right.
+
+    The loss of one step alone tells where a backward pass over time goes wrong.
+    """
+    only = len(weights) == 1
+    size = len(weights[0]) if only and weights[0].ndim else len(weights)
+    what = "index {} along axis 0 of the output" if only else "output {}"
+    right: list[int] = []
+    wrong: list[int] = []
+    for k in range(size if 1 < size <= 64 else 0):
+        part = [np.zeros(v.shape) for v in weights]
+        part[0 if only else k][k if only else ...] = weights[0 if only else k][k if only else ...]
+        (right if _agrees(subject, backward, part, seed) else wrong).append(k)
+    if not right or not wrong:
+        return []
+    some = [", ".join(map(str, part[:6])) + ", ..." * (len(part) > 6) for part in (right, wrong)]
+    return [f"for a loss on {what.format(some[0])} alone it is right, wrong on {some[1]}"]
+
+
+def _agrees(subject: Subject, backward: Any, weights: list[np.ndarray], seed: int) -> bool:
+    """Whether all gradients agree along one random direction each."""
+    numeric, gradients = Oracle(subject, weights), backward(weights)
+    rng = np.random.default_rng(seed)
+    overall = max((float(np.abs(g).max(initial=0)) for g in gradients if g is not None), default=0)
+    for k, g in zip(subject.chosen, gradients, strict=True):
+        g = np.zeros(subject.variables[k].value.shape) if g is None else g
+        compare = Comparison(numeric, k, "", g, overall, 1e-7, "ladder", rng, [])
+        if compare(away_from_zero(rounded_normals(rng, g.shape)), None).verdict == "FAIL":
+            return False
+    return True
 
 
 def compare_float32(

@@ -49,21 +49,21 @@ def locate(f: Callable[..., Any], *args: Any, wrt: Any = None) -> list[NodeVerdi
     f, args, wrt  as for check_grads. Rules are checked at the operands they had, along random
     directions or element by element; an operation that records nothing is left out.
     """
-    return list(_verdicts(f, args, wrt))
+    return list(_verdicts(Subject(f, args, wrt)))
 
 
-def first_wrong(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> NodeVerdict | None:
+def first_wrong(subject: Subject) -> NodeVerdict | None:
     """The first operation whose rule is wrong alone; None where all are right.
 
-    first_wrong(np.tanh, (np.ones(2),), None)      # None
+    first_wrong(Subject(np.tanh, (np.ones(2),)))      # None
     """
-    return next((v for v in _verdicts(f, args, wrt) if v.report.verdict == "FAIL"), None)
+    return next((v for v in _verdicts(subject) if v.report.verdict == "FAIL"), None)
 
 
-def _verdicts(f: Callable[..., Any], args: tuple[Any, ...], wrt: Any) -> Iterator[NodeVerdict]:
+def _verdicts(subject: Subject) -> Iterator[NodeVerdict]:
     calls: list[tuple[Any, ...]] = []
     with recording(watch=lambda *call: calls.append(call)):
-        Engine(Subject(f, args, wrt))
+        Engine(subject)
     for function, operands, static, outs in calls:
         if any(out.requires_grad for out in outs):
             arrays = [a.data if isinstance(a, Tensor) else a for a in operands]

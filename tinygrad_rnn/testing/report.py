@@ -49,20 +49,27 @@ class Finding:
         return f"{text}, difference {self.difference:.3g}, allowed {self.allowed:.1g}"
 
 
-@dataclass
+@dataclass(repr=False)
 class GradReport:
-    """What a check found; `print(report.text())`."""
+    """What a check found; `print(report)`."""
 
     name: str
     findings: list[Finding] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     wrong: dict[str, tuple[int, int]] = field(default_factory=dict)  # argument: wrong of how many
+    searched: set[str] = field(default_factory=set)  # too large to count them all
     problems: list[str] = field(default_factory=list)  # faults of another kind: the verdict is FAIL
     doubts: list[str] = field(default_factory=list)  # why nothing can be said: INCONCLUSIVE
     notes: list[str] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)  # what the wrong gradient looks like
     located: Any = None  # the first wrong node of the graph, a NodeVerdict
     script: Callable[[], str] = str  # writes the reproduction
+
+    def __repr__(self) -> str:
+        return f"<GradReport {self.name}: {self.verdict}, {len(self.findings)} comparisons>"
+
+    def __str__(self) -> str:
+        return self.text()
 
     @property
     def verdict(self) -> str:
@@ -105,13 +112,15 @@ class GradReport:
             own = [f for f in self.findings if f.argument == argument]
             line = f"  {argument}: relative error {max(f.error for f in own):.1e}"
             if argument in self.wrong:
-                line += ", wrong in {} of {} elements".format(*self.wrong[argument])
+                some, size = self.wrong[argument]
+                least = "at least " if argument in self.searched else ""
+                line += f", wrong in {least}{some} of {size} elements"
             if argument in self.unused:
-                line += ", not used by f"
+                line += ", no gradient came back"
             lines.append(line)
         if len(arguments) > 6:
             lines.append(f"  and {len(arguments) - 6} arguments more")
-        lines += [f"  looks like: {cause}" for cause in self.causes[:2]]
+        lines += [f"  {cause}" for cause in self.causes[:3]]
         if self.located is not None:
             node, alone = self.located.lines()
             lines += [f"  first wrong node: {node}", f"    {alone}"]

@@ -49,7 +49,7 @@ def _script(lines: list[str], call: str) -> str:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    return name in DEFAULTS and (value is None or value == DEFAULTS[name])
+    return value is None or (np.ndim(value) == 0 and value == DEFAULTS.get(name))
 
 
 def _named(f: Any, lines: list[str]) -> str | None:
@@ -77,6 +77,7 @@ def _named(f: Any, lines: list[str]) -> str | None:
 
 def _whereabouts(f: Any) -> str:
     """Where a function that cannot be imported is written."""
+    f = getattr(f, "on_arrays", f)  # of a primitive
     try:
         source = inspect.getsource(f).strip().splitlines()[0]
         file, line = inspect.getsourcefile(f), inspect.getsourcelines(f)[1]

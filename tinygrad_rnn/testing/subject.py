@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -166,14 +167,21 @@ def _arguments(args: tuple[Any, ...], names: list[str]) -> Iterator[Variable]:
     for i, arg in enumerate(args):
         if isinstance(arg, Module):
             continue
-        parts = leaves(tuples(arg))
-        for k, part in enumerate(parts):
+        for name, part in _named_leaves(names[i], tuples(arg)):
             place = next(count)
             value = part.data if isinstance(part, Tensor) else part
             value = np.float64(value) if type(value) is float else value
             if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
-                name = names[i] if len(parts) == 1 else f"{names[i]}[{k}]"
                 yield Variable(name, np.asarray(value), i, place)
+
+
+def _named_leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a nest, in order, each with the expression that gets it."""
+    if not isinstance(tree, (dict, tuple)):
+        yield name, tree
+        return
+    for key, item in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        yield from _named_leaves(f"{name}[{key!r}]", item)
 
 
 def argument_names(f: Callable[..., Any], count: int) -> list[str]:
@@ -251,7 +259,7 @@ def _chosen(variables: list[Variable], wrt: Any) -> list[int]:
         if not any(_wanted(v, item) for v in variables):
             raise NoGradientError(
                 f"wrt={item!r} is none of f's float arguments or Parameters. Expected indices of "
-                "args, Parameters or Modules"
+                "args, names, Parameters or Modules"
             )
     if not chosen:
         raise NoGradientError(
@@ -273,6 +281,8 @@ def _wanted(v: Variable, item: Any) -> bool:
         return any(p is v.parameter for p in item.parameters())
     if isinstance(item, Tensor):
         return item is v.parameter
+    if isinstance(item, str):
+        return re.fullmatch(rf"{re.escape(item)}([.\[].*)?", v.name) is not None
     return isinstance(item, int) and item == v.argument
 
 

@@ -751,3 +751,11 @@ def test_a_joint_rule_must_return_all_gradients(rule_of, returned):
     rule_of(product, joint=lambda g: returned)
     with pytest.raises(errors.RuleError, match="one gradient for each argument"):
         product(leaf(2.0), leaf(3.0)).backward()
+
+
+def test_array_arguments_are_called_by_position_in_vjps(rule_of):
+    f = tg.primitive(lambda a, b, scale=1.0: a * b * scale)
+    with pytest.raises(errors.RuleError, match=r"b is an array argument of .*call it x1"):
+        tg.defvjp(f, lambda g, b, scale: g * b * scale, lambda g, x0, scale: g * x0 * scale)
+    with pytest.raises(errors.RuleError, match="a VJP for each array argument"):
+        tg.defvjp(f)

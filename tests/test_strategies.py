@@ -786,3 +786,22 @@ def test_the_examples_in_docstrings_work(public):
                 if test:
                     few(test)()
     assert found
+
+
+def test_an_ops_keyword_is_drawn_and_passed_on(rule_of):
+    seen = set()
+
+    @tg.primitive
+    def bend(x, y, slope=1.0):
+        seen.add(slope)
+        return np.where(x > 0, x, slope * x) * y
+
+    rule_of(
+        bend,
+        lambda g, x0, x1, slope=1.0: g * x1 * np.where(x0 > 0, 1.0, slope),
+        lambda g, x0, slope=1.0: g * np.where(x0 > 0, x0, slope * x0),
+    )
+    values = strategies.lattice((2,), exclude=[0])
+    slopes = st.sampled_from([0.25, 0.5])
+    testing.grad_property(bend, values, values, slope=slopes)()
+    assert seen == {0.25, 0.5}

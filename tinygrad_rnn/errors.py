@@ -229,6 +229,22 @@ def unknown_keyword(name: str, keyword: str, value: Any, known: Any) -> MissingR
     )
 
 
+def operand_by_name(function: str, name: str, k: int) -> RuleError:
+    """A VJP that calls an array argument by the function's own name for it."""
+    return RuleError(
+        f"defvjp({function}): {name} is an array argument of {function}, and VJPs know those by "
+        f"their position, x0, x1, ...: call it x{k}"
+    )
+
+
+def no_vjps(function: str) -> RuleError:
+    """defvjp(f) and nothing else."""
+    return RuleError(
+        f"defvjp({function}): expected a VJP for each array argument, such as lambda g, x0: ...; "
+        "None for one through which no gradient flows"
+    )
+
+
 def unknown_parameter(name: str, parameter: str, known: Any) -> RuleError:
     """A VJP's parameter that is neither an operand nor a keyword."""
     return RuleError(

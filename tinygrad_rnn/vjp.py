@@ -82,6 +82,8 @@ class Rule:
                 names += list(self.defaults)[len(self.vjps) :]
             elif name in _ASKS or re.fullmatch(r"x\d+", name):
                 asks.append(_ASKS[name] if name in _ASKS else int(name[1:]))
+            elif name in (operands := list(self.defaults)[: len(self.vjps)]):
+                raise errors.operand_by_name(self.name, name, operands.index(name))
             elif hidden or name in self.defaults:
                 names.append(name)
             else:
@@ -203,6 +205,8 @@ def defvjp(
     recorded = not isinstance(function, FunctionType) or hasattr(function, "on_arrays")
     if not recorded and not function.__module__.startswith(__package__):
         raise errors.plain_function(function.__name__)
+    if not (vjps or each or joint):
+        raise errors.no_vjps(function.__name__)
     RULES[function] = Rule(function, vjps, each, joint, broadcasts, bind, into)
 
 

@@ -10,7 +10,7 @@
 
 Each mutant is one fault that somebody could make (a sign, a forgotten transpose, a state that is
 not carried), and names the law that must catch it. The groups are the beginnings of the names:
-`rules.`, `composed.`, `engine.`, `cells.`, `loop.`, `losses.`, `checker.`.
+`rules.`, `composed.`, `engine.`, `cells.`, `loop.`, `layers.`, `losses.`, `checker.`.
 
 How it is done: a Python function keeps its compiled body in an attribute. The source is read, one
 piece of text replaced, the result compiled and put into that attribute: whoever holds the function
@@ -135,15 +135,17 @@ def apply(name: str) -> Iterator[None]:
 def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
     """Run a check under each mutant: the fault is killed where the check raises anything.
 
-        score = mutants.score(check, only=[n for n in mutants.names() if n.startswith("loop.")])
+        score = mutants.score(check, only="loop.")
         score.survived                            # faults that the check does not see
 
     check   takes nothing; a test function, or one that calls many
-    only    names of mutants; default: all of them, and the check runs once for each
+    only    names of mutants, or beginnings such as "loop."; default: all of them, and the check
+            runs once for each
 
     Raises MutantError if the check fails without a mutant already, and for an unknown name.
     """
-    chosen = [_mutant(name).name for name in (names() if only is None else only)]
+    wanted = names() if only is None else [only] if isinstance(only, str) else list(only)
+    chosen = [n for name in wanted for n in _group_of(name)]
     if error := _failure(check):
         raise MutantError(
             f"the check fails without any mutant, by {type(error).__name__}: {error}. Expected a "
@@ -155,6 +157,11 @@ def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
         with apply(name):
             (killed if _failure(check) else survived).append(name)
     return Score(killed, survived)
+
+
+def _group_of(name: str) -> list[str]:
+    """A mutant's name, or all that begin with "loop.", say."""
+    return [n for n in _BANK if name.endswith(".") and n.startswith(name)] or [_mutant(name).name]
 
 
 def _group(name: str) -> str:

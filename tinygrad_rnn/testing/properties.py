@@ -6,6 +6,7 @@ a gradient is wrong, and shrinks them.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ..vjp import RULES
 from . import strategies as _strategies  # noqa: F401  (first: it says what to install)
 
 # isort: split
-from hypothesis import event, given, note, settings, target
+from hypothesis import Phase, event, given, note, settings, target
 from hypothesis.strategies import SearchStrategy
 
 from .checks import check_grads
@@ -101,8 +103,10 @@ def grad_property(
             if inspect.isfunction(body):
                 return test_of(body)
             chosen = getattr(test, SETTINGS, None)
+            # A report says more than the lines that only failing examples ran.
+            phases = [p for p in chosen.phases if p is not Phase.explain] if chosen else []
             if chosen and chosen.deadline == usual:
-                setattr(test, SETTINGS, settings(chosen, deadline=None))
+                setattr(test, SETTINGS, settings(chosen, deadline=None, phases=phases))
             return test()
 
         # One dict for both: hypothesis' decorators, and its pytest plugin, leave their marks
@@ -160,6 +164,13 @@ def _bound(
     f: Callable[..., Any], args: list[Any], by_name: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
     """A function and its arguments, all by position, as check_grads wants them."""
+    rule = RULES.get(f)
+    if rule is not None:  # an op's keywords are no operands: nothing is differentiated there
+        operands = list(rule.defaults)[: len(rule.vjps)]
+        static = {name: value for name, value in by_name.items() if name not in operands}
+        by_name = {name: value for name, value in by_name.items() if name in operands}
+        name, f = rule.name, functools.partial(f, **static)
+        vars(f)["__name__"] = name
     if not by_name:
         return f, args
     bound = inspect.signature(f).bind(*args, **by_name)

@@ -108,7 +108,7 @@ def adjoint_gap(f: Callable[..., Any], args: Sequence[Any], u: Sequence[Any], v:
     complex step, J^T v from the engine: no step size, no tolerance to choose. Raises TypeError
     where f cannot carry a complex step. Source: the dot-product test of adjoint models.
     """
-    subject = Subject(f, tuple(np.asarray(x, np.float64) for x in args))
+    subject = Subject(f, tuple(np.asarray(x, np.float64) for x in args), modules=False)
     engine = Engine(subject)
     weights = cotangents(engine.outputs, leaves(tuples(v)), np.random.default_rng(0))
     pairs = list(zip(engine(weights), u, strict=True))
@@ -137,7 +137,7 @@ def taylor_rates(
     rng = np.random.default_rng(0)
     along = [rounded_normals(rng, x.shape) for x in arrays] if direction is None else direction
     if gradients is None:
-        engine = Engine(Subject(f, tuple(arrays)))
+        engine = Engine(Subject(f, tuple(arrays), modules=False))
         gradients = engine([np.ones(out.shape) for out in engine.outputs])
     pairs = zip(gradients, along, strict=True)
     slope = sum(float((g * u).sum()) for g, u in pairs if g is not None)

@@ -43,19 +43,32 @@ class Oracle:
     def change(self, k: int, step: Any, minus: list[np.ndarray] | None = None) -> float:
         """sum(v * (f(x + step) - minus)): subtracted first, then summed, to lose nothing."""
         minus = self.here if minus is None else minus
-        parts = zip(self.outputs(self.moved(k, step)), minus, self.weights, strict=True)
+        there = self.outputs(self.moved(k, step))
+        if [a.shape for a in there] != [a.shape for a in minus]:
+            return float("nan")  # x[x > 0], say: as if f were not defined there
+        parts = zip(there, minus, self.weights, strict=True)
         return float(sum(((p - m) * v).sum() for p, m, v in parts))
 
     def noise(self, k: int, u: np.ndarray) -> float:
-        """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum."""
-        pairs = zip(self.here, self.weights, strict=True)
-        noise = ROUNDING * float(sum(np.abs(out * v).sum() for out, v in pairs))
-        for h in NEAR:
+        """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum.
+
+        Only outputs that change at all count: 1e13 beside them adds no noise to a difference.
+        """
+        noise = ROUNDING * self._size_of_change(k, u)
+        largest = float(np.abs(self.values[k]).max(initial=0) / (np.abs(u).max(initial=0) or 1))
+        for h in (NEAR[0], NEAR[1] * max(1.0, largest)):
             steps = [n * h for n in range(1, 8)]  # not x itself: f may have a kink there, or a jump
             seen = noise_of([self.change(k, s * u) for s in steps])
             if np.isfinite(seen) and seen > noise and self.clean(k, u, steps) is not False:
                 noise = seen
         return noise
+
+    def _size_of_change(self, k: int, u: np.ndarray) -> float:
+        there = self.outputs(self.moved(k, u / 512))
+        parts = zip(self.here, there, self.weights, strict=True)
+        if any(a.shape != b.shape for a, b in zip(self.here, there, strict=True)):
+            return float(sum(np.abs(a * v).sum() for a, _, v in parts))
+        return float(sum(np.abs(a * v)[a != b].sum() for a, b, v in parts))
 
     def ladder(self, k: int, u: np.ndarray, noise: float, unit: float) -> Derivative:
         """From central differences."""

@@ -53,6 +53,7 @@ def swapped(modules: Any, stand_in: Callable[[Parameter], Any]) -> Iterator[None
         yield
     finally:
         for attributes, values in reversed(before):
+            attributes.clear()  # what f added holds stand-ins
             attributes.update(values)
 
 

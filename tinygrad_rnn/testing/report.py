@@ -125,8 +125,9 @@ class GradReport:
             node, alone = self.located.lines()
             lines += [f"  first wrong node: {node}", f"    {alone}"]
         lines += [f"  note: {note}" for note in self.notes[:3]]
-        script = [] if self.ok else self.repro().splitlines()
-        if script and len(script) <= 5 and max(map(len, script)) <= 300:
+        large = sum(f.index is not None for f in self.findings) > 200 or self.searched
+        script = [] if self.ok else ["", ""] if large else self.repro().splitlines()
+        if script and not large and len(script) <= 5 and max(map(len, script)) <= 300:
             lines += ["  reproduce:", *(f"    {line}" for line in script)]
         elif script:
             lines.append("  print(report.repro()) shows a script that repeats this")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def of_check(
 
 def _script(lines: list[str], call: str) -> str:
     header = ["import numpy as np"]
-    if "nan" in call or "inf" in call:
+    if re.search(r"\b(nan|inf)\b", call):
         header.append("from numpy import inf, nan")
     if "tg." in call:
         header.append("import tinygrad_rnn as tg")
@@ -121,6 +122,8 @@ def written(value: Any) -> str:
             return f"np.zeros({value.shape}, dtype={value.dtype.name!r})"
         if not np.ndim(value):
             return f"np.array({value.item()!r}{dtype})"
+        if value.size > 1000:  # array2string takes hours for a million
+            return f"np.array({value.tolist()!r}{dtype})"
         text = np.array2string(
             np.asarray(value), separator=", ", threshold=sys.maxsize, floatmode="unique",
             max_line_width=sys.maxsize,

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NoGradientError, ShapeError
-from ..graph import Key, pull
+from ..errors import ConversionError, DtypeError, NoGradientError, ShapeError
+from ..graph import Key, Leaf, Node, pull
+from ..nests import leaves
 from ..tensor import Tensor, seed
 from .report import GradReport
-from .subject import Subject, filled, float_leaves
+from .subject import Subject, filled, float_leaves, tuples
 
 
 class Engine:
@@ -26,7 +27,12 @@ class Engine:
         for k in subject.chosen:
             inputs[k] = subject.leaf(k, inputs[k])
         self.keys = [inputs[k]._key for k in subject.chosen]
+        start = Leaf(np.zeros(0)).id
         self.outputs = subject.outputs(inputs)
+        if subject.everything:
+            known = {x._key[0] for x in inputs if isinstance(x, Tensor) and x._key}
+            if any(leaf not in known and leaf.id < start for leaf in _leaves_behind(self.outputs)):
+                raise ConversionError(UNSEEN)
 
     def __call__(self, weights: list[np.ndarray]) -> list[Any]:
         seeds: dict[Key, Any] = {}
@@ -38,13 +44,32 @@ class Engine:
         return [found.get(key) for key in self.keys]
 
 
+UNSEEN = (
+    "f uses a Parameter, or a Tensor that needs a gradient, which the check cannot see. Pass it as "
+    "an argument, or its Module, or name it in wrt; or say by wrt what shall be checked"
+)
+
+
+def _leaves_behind(outputs: list[Any]) -> set[Node]:
+    """The leaves that outputs were computed from."""
+    stack = [out._key[0] for out in outputs if isinstance(out, Tensor) and out._key]
+    seen = set(stack)
+    while stack:
+        for _, (parent, _), _ in stack.pop().edges or ():
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return {node for node in seen if node.rule is None}
+
+
 class Hand:
     """A hand-written VJP, watched for what it must not do."""
 
     def __init__(self, subject: Subject, vjp: Callable[..., Any], report: GradReport) -> None:
         self.subject, self.vjp, self.report = subject, vjp, report
         self.form = subject.result(subject.values)
-        self.outputs = float_leaves(self.form)
+        subject.numbers = True
+        self.outputs = float_leaves(self.form, numbers=True)
 
     def __call__(self, weights: list[np.ndarray]) -> list[Any]:
         values = self.subject.values
@@ -52,7 +77,10 @@ class Hand:
         args, given = filled(self.subject.args, places), [v.copy() for v in weights]
         found = self.vjp(_formed(self.form, iter(given)), *args)
         count = len(self.subject.variables)
-        parts = _gradients(found, count)
+        form = [a for a in self.subject.args if _has_float(a)]
+        parts = _gradients(_ordered(found, form[0] if len(form) == 1 else tuple(form)), count)
+        if any(np.iscomplexobj(g) for g in parts):
+            raise DtypeError("vjp returned a complex gradient: only real ones are checked")
         names = [v.name for v in self.subject.variables]
         for name, g, x in zip(names, parts, values, strict=True):
             if g is not None and np.shape(g) != x.shape:
@@ -83,6 +111,23 @@ class Hand:
         self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])
 
 
+def _has_float(arg: Any) -> bool:
+    return any(
+        type(a) is float or getattr(a, "dtype", np.dtype(int)).kind == "f"
+        for a in leaves(tuples(arg))
+    )
+
+
+def _ordered(found: Any, form: Any) -> Any:
+    """Gradients in the order of the arguments: those in dicts by their keys."""
+    if isinstance(form, dict) and isinstance(found, dict) and form.keys() == found.keys():
+        return {key: _ordered(found[key], item) for key, item in form.items()}
+    both = (found, form)
+    if all(isinstance(t, (tuple, list)) for t in both) and len(found) == len(form):
+        return tuple(_ordered(a, b) for a, b in zip(found, form, strict=True))
+    return found
+
+
 def _gradients(found: Any, count: int) -> list[Any]:
     """What a vjp returned, as one gradient for each float argument."""
     if isinstance(found, (tuple, list, dict)):
@@ -106,7 +151,8 @@ def _formed(form: Any, arrays: Any) -> Any:
     if isinstance(form, (tuple, list)):
         items = [_formed(item, arrays) for item in form]
         return type(form)(*items) if hasattr(form, "_fields") else type(form)(items)
-    return next(arrays) if getattr(form, "dtype", np.dtype(int)).kind == "f" else None
+    real = type(form) is float or getattr(form, "dtype", np.dtype(int)).kind == "f"
+    return next(arrays) if real else None
 
 
 def cotangents(
@@ -115,12 +161,16 @@ def cotangents(
     """Random weights for the outputs, or those that were given."""
     if given is None:  # none of them near 0: behind such a weight a fault would hide
         return [away_from_zero(rounded_normals(rng, out.shape)) for out in outputs]
+    if any(np.iscomplexobj(v) for v in given):
+        raise DtypeError("cotangent is complex: weights of real outputs are real")
     weights = [np.asarray(v, dtype=np.float64) for v in given]
     if [v.shape for v in weights] != [out.shape for out in outputs]:
         raise ShapeError(
             f"cotangent has the shapes {[v.shape for v in weights]}, and f's float outputs have "
             f"{[out.shape for out in outputs]}: give one weight for each output element"
         )
+    if not any(v.any() for v in weights):
+        raise NoGradientError("cotangent is 0 everywhere: nothing would be compared")
     return weights
 
 

@@ -47,10 +47,12 @@ class Variable:
 class Subject:
     """f, with the variables it depends on; `outputs(inputs)` runs it on stand-ins for them."""
 
+    numbers = False  # whether Python floats among the results are outputs
+
     def __init__(
         self, f: Callable[..., Any], args: tuple[Any, ...], wrt: Any = None, modules: bool = True
     ) -> None:
-        self.f, self.args = f, args
+        self.f, self.args, self.everything = f, args, wrt is None
         names = argument_names(f, len(args))
         self.modules: list[Module] = []
         self.variables = list(_arguments(args, names))
@@ -98,7 +100,7 @@ class Subject:
 
     def outputs(self, inputs: list[Any]) -> list[Any]:
         """The float arrays, or Tensors, among what f returns."""
-        return float_leaves(self.result(inputs))
+        return float_leaves(self.result(inputs), self.numbers)
 
     def _with(self, inputs: list[Any]) -> Iterator[tuple[Variable, Any]]:
         return zip(self.variables, inputs, strict=True)
@@ -118,6 +120,7 @@ class Gradients(Subject):
                 "Tensors that f closes over as arguments"
             )
         self.f, self.args, self.modules, self.inner = inner.f, inner.args, [], inner
+        self.everything = False
         count = len(inner.variables)
         self.variables = [replace(v, name=f"{v.name}, order 2") for v in inner.variables] + [
             Variable(f"the cotangent of output {k}", v) for k, v in enumerate(cotangents)
@@ -171,6 +174,8 @@ def _arguments(args: tuple[Any, ...], names: list[str]) -> Iterator[Variable]:
             place = next(count)
             value = part.data if isinstance(part, Tensor) else part
             value = np.float64(value) if type(value) is float else value
+            if getattr(value, "dtype", np.dtype(int)).kind == "c":
+                raise DtypeError(f"{name} is complex: only real gradients are checked")
             if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
                 yield Variable(name, np.asarray(value), i, place)
 
@@ -289,13 +294,16 @@ def _wanted(v: Variable, item: Any) -> bool:
 # ----- nests -------------------------------------------------------------------------------------
 
 
-def float_leaves(result: Any) -> list[Any]:
+def float_leaves(result: Any, numbers: bool = False) -> list[Any]:
     """The float arrays or Tensors that a function returned; an error where there are none.
 
-    float_leaves((np.ones(2), 3))      # [array([1., 1.])]
+        float_leaves((np.ones(2), 3))      # [array([1., 1.])]
+
+    numbers: Python's floats count too (on Tensors one is a value that was read: no output)
     """
     bare = isinstance(result, (np.ndarray, Tensor))  # nearly always; no nest to walk
     every = [result] if bare else leaves(tuples(result))
+    every = [np.asarray(out) if numbers and type(out) is float else out for out in every]
     found = [out for out in every if getattr(out, "dtype", np.dtype(int)).kind in "fc"]
     if not found:
         raise NoGradientError(
@@ -312,7 +320,9 @@ def tuples(tree: Any) -> Any:
     """
     if isinstance(tree, dict):
         return {key: tuples(item) for key, item in tree.items()}
-    if isinstance(tree, list) or type(tree) is tuple:
+    if hasattr(tree, "_fields"):
+        return type(tree)(*map(tuples, tree))
+    if isinstance(tree, (list, tuple)):
         return tuple(tuples(item) for item in tree)
     return tree
 
@@ -341,7 +351,9 @@ def _like(original: Any, filled: Any) -> Any:
     """Tuples back to lists where the original had lists."""
     if isinstance(original, dict):
         return {key: _like(item, filled[key]) for key, item in original.items()}
-    if isinstance(original, list) or type(original) is tuple:
+    if hasattr(original, "_fields"):
+        return type(original)(*map(_like, original, filled))
+    if isinstance(original, (list, tuple)):
         return type(original)(map(_like, original, filled))
     return filled
 

@@ -12,6 +12,7 @@ STEPS = {np.floor, np.ceil, np.rint, np.trunc, np.sign, np.signbit, np.floor_div
 STEPS |= {np.isnan, np.isinf, np.isfinite}  # constant between jumps
 CHOICES = {np.maximum, np.minimum, np.fmax, np.fmin}
 LOSSY = {np.conjugate, np.real, np.imag, np.angle, np.absolute, np.var, np.std}
+LOSSY |= {np.vdot, np.cov, np.corrcoef}
 Log = list[tuple[str, bytes]]
 
 
@@ -61,6 +62,9 @@ class Watched(np.ndarray):
             result = self._call(ufunc, arrays, kwargs, complex_step)
         elif method == "reduce" and ufunc in CHOICES:
             result = self._extreme(ufunc, arrays[0], kwargs)
+        elif method == "accumulate" and ufunc in CHOICES and not complex_step:
+            result = ufunc.accumulate(*arrays, **kwargs)
+            self.note(ufunc.__name__, result == arrays[0])
         else:
             result = getattr(ufunc, method)(*arrays, **kwargs)
         return self._like(result)
@@ -69,8 +73,9 @@ class Watched(np.ndarray):
         reals = [np.real(a) for a in arrays] if complex_step else arrays
         if ufunc in COMPARISONS or ufunc in STEPS:
             return self.note(ufunc.__name__, ufunc(*reals, **kwargs))
-        if ufunc is np.remainder:
-            self.note("remainder", np.floor(reals[0] / reals[1]))
+        if ufunc in (np.remainder, np.fmod, np.heaviside, np.modf):
+            by = reals[1] if ufunc in (np.remainder, np.fmod) else 1.0
+            self.note(ufunc.__name__, np.stack([np.floor(reals[0] / by), np.sign(reals[0])]))
         if ufunc in CHOICES:
             a, b = reals
             first = a > b if ufunc in (np.maximum, np.fmax) else a < b
@@ -112,6 +117,8 @@ class Watched(np.ndarray):
             if is_complex(x):
                 raise TypeError("linalg.norm loses the imaginary part of a complex step")
             self.note("norm", np.stack([np.sign(x), np.abs(x) == np.max(np.abs(x), initial=0)]))
+        if function is np.interp:
+            self.note("interp", np.searchsorted(bare(args[1]), bare(args[0])))
         return self._like(super().__array_function__(function, types, args, kwargs))
 
     def _like(self, result: Any) -> Any:
@@ -158,7 +165,9 @@ class Watched(np.ndarray):
     # ----- ways out, by which an imaginary part would be lost in silence
 
     def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
-        """As ndarray's; a complex array becomes no float array."""
+        """As ndarray's; a complex array becomes no float array. Integers are a branch."""
+        if np.dtype(dtype).kind in "iub":
+            return self.note("astype", np.real(bare(self)).astype(dtype, *args, **kwargs))
         if self._complex and np.dtype(dtype).kind == "f":
             dtype = np.result_type(dtype, np.complex64)
         return super().astype(dtype, *args, **kwargs)
@@ -174,6 +183,13 @@ class Watched(np.ndarray):
         if self._complex:
             raise TypeError(".real loses the imaginary part of a complex step")
         return self
+
+    @property  # type: ignore[misc]
+    def imag(self) -> Any:
+        """0; of a complex step it may not be asked for."""
+        if self._complex:
+            raise TypeError(".imag is what a complex step carries: it has no meaning for f")
+        return 0 * self
 
 
 def bare(x: Any) -> Any:

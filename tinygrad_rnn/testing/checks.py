@@ -84,6 +84,8 @@ def grad_report(
     rng = np.random.default_rng(seed)
     given = None if cotangent is None else leaves(tuples(cotangent))
     how: dict[str, Any] = {"oracle": oracle, "directions": directions, "rtol": rtol}
+    if type(order) is not int or order < 1:
+        raise ValueError(f"order={order!r}: expected 1, or 2 for the gradient's own gradient")
     for depth in range(1, order + 1):
         engine = Engine(subject)
         weights = cotangents(engine.outputs, given, rng)
@@ -97,10 +99,17 @@ def grad_report(
     if report.verdict == "FAIL":
         report.located = first_wrong(subject)
         if report.located is None and not report.problems:
-            report.notes.append(
-                "every rule is right alone: was something detached, or read by .data or float()?"
-            )
-    options = how | {"cotangent": cotangent, "order": order, "seed": seed}
+            failed = [finding for finding in report.findings if finding.verdict == "FAIL"]
+            if all(finding.sides for finding in failed):
+                for finding in failed:
+                    finding.verdict = "KINK"
+                report.wrong, report.causes = {}, []
+                report.notes.append("several kinks coincide; every rule is right there: move x")
+            else:
+                report.notes.append(
+                    "every rule is right alone: was something detached, or read by .data, float()?"
+                )
+    options = how | {"cotangent": cotangent, "order": order, "seed": seed, "wrt": _said(wrt)}
     report.script = partial(script.of_check, "check_grads", [f], args, options, report.located)
     return report
 
@@ -152,7 +161,7 @@ def _vjp_report(
     examine(report, subject, hand, weights, rng=rng, **how)
     if report.verdict == "FAIL":
         report.notes += right_in_part(subject, hand, weights, seed)
-    options = how | {"cotangent": cotangent, "seed": seed}
+    options = how | {"cotangent": cotangent, "seed": seed, "wrt": _said(wrt)}
     report.script = partial(script.of_check, "check_vjp", [f, vjp], args, options)
     return report
 
@@ -164,6 +173,12 @@ def _known(check: str, options: dict[str, Any], known: set[str]) -> None:
             f"{check} has no option {name!r}; there are {', '.join(sorted(known))}. To give f a "
             f"keyword: {check}(lambda x: f(x, {name}=...), x)"
         )
+
+
+def _said(wrt: Any) -> Any:
+    """wrt where a script can say it: indices and names."""
+    items = wrt if isinstance(wrt, (list, tuple)) else [wrt]
+    return wrt if all(isinstance(item, (int, str)) for item in items) else None
 
 
 def _judged(report: GradReport, on_inconclusive: str) -> GradReport:

@@ -745,5 +745,5 @@ _edit("checker.impure_passes", "That a VJP writes into its arguments is not noti
       "self.report.problems[:] = dict.fromkeys([*self.report.problems, *problems])", "pass")
 _edit("checker.float32_ignored", "float32 gradients are not compared with float64's.",
       laws.checker_knows_float32, "testing.examine:compare_float32",
-      '"PASS" if finding.difference <= error else "FAIL"', '"PASS"')
+      '"PASS" if finding.difference <= bar.error else "FAIL"', '"PASS"')
 # fmt: on

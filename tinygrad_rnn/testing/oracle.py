@@ -54,14 +54,31 @@ class Oracle:
 
         Only outputs that change at all count: 1e13 beside them adds no noise to a difference.
         """
-        noise = ROUNDING * self._size_of_change(k, u)
+        noise = self.rounding(k, u)
         largest = float(np.abs(self.values[k]).max(initial=0) / (np.abs(u).max(initial=0) or 1))
-        for h in (NEAR[0], NEAR[1] * max(1.0, largest)):
-            steps = [n * h for n in range(1, 8)]  # not x itself: f may have a kink there, or a jump
-            seen = noise_of([self.change(k, s * u) for s in steps])
-            if np.isfinite(seen) and seen > noise and self.clean(k, u, steps) is not False:
+        return self._seen(
+            lambda step: self.change(k, step * u), k, u, noise, NEAR[1] * max(1.0, largest)
+        )
+
+    def _seen(
+        self, f: Callable[[float], float], k: int, u: np.ndarray, noise: float, far: float
+    ) -> float:
+        """The largest noise at two spacings. Curvature is none: it falls with the fourth power."""
+        for h in (NEAR[0], far):
+            steps = np.arange(1, 8) * h  # not x itself: f may have a kink there, or a jump
+            seen = noise_of([f(s) for s in steps])
+            while seen > noise or not np.isfinite(seen):
+                nearer = noise_of([f(s) for s in steps / 4])
+                if not nearer < seen / 50 or steps[0] < 2.0**-60:
+                    break
+                seen, steps = nearer, steps / 4
+            if np.isfinite(seen) and seen > noise and self.clean(k, u, list(steps)) is not False:
                 noise = seen
         return noise
+
+    def rounding(self, k: int, u: np.ndarray) -> float:
+        """What rounding alone makes of sum(v * f), over the outputs that change along u."""
+        return ROUNDING * self._size_of_change(k, u)
 
     def _size_of_change(self, k: int, u: np.ndarray) -> float:
         there = self.outputs(self.moved(k, u / 512))
@@ -103,9 +120,8 @@ class Oracle:
 
     def complex_noise(self, k: int, u: np.ndarray) -> float:
         """The rounding noise of complex steps, seen at neighbouring points."""
-        steps = [n * NEAR[0] * u for n in range(1, 8)]
-        noise = noise_of([self._imaginary(self.complex_values(k, u, s)) for s in steps])
-        return noise if np.isfinite(noise) else 0.0
+        f = lambda step: self._imaginary(self.complex_values(k, u, step * u))
+        return self._seen(f, k, u, 0.0, NEAR[1])
 
     def _imaginary(self, outputs: list[np.ndarray]) -> float:
         pairs = zip(outputs, self.weights, strict=True)

@@ -175,7 +175,7 @@ class Comparison:
         largest = float(np.abs(np.nan_to_num(numeric.values[k], posinf=0, neginf=0)).max(initial=0))
         self.unit = min(1.0, _power(32 * largest))
         self.unit = max(self.unit, _power(largest / 2**27)) if largest else 1.0
-        u = rounded_normals(rng, g.shape)
+        u = away_from_zero(rounded_normals(rng, g.shape))
         self.noise = numeric.noise(k, self.unit * u)
         self.rounding = numeric.rounding(k, self.unit * u)
         self.sure = 0  # failures with no kink near; after a few, look less closely

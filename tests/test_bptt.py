@@ -44,9 +44,10 @@ def problems(draw):
     return loss, (rng.normal(size=(steps, size, inputs)), state, layer, readout)
 
 
-@settings(max_examples=200)
-@given(problems())
-def test_every_gradient_of_rnn_and_birnn(problem):
+@pytest.mark.parametrize("part", range(4))  # 200 cases, for several processes
+@settings(max_examples=50)
+@given(problem=problems())
+def test_every_gradient_of_rnn_and_birnn(part, problem):
     loss, arguments = problem
     report = testing.check_grads(loss, *arguments, directions=2)
     x, _, layer, _ = arguments

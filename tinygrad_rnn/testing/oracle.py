@@ -120,8 +120,11 @@ class Oracle:
 
     def complex_noise(self, k: int, u: np.ndarray) -> float:
         """The rounding noise of complex steps, seen at neighbouring points."""
-        f = lambda step: self._imaginary(self.complex_values(k, u, step * u))
-        return self._seen(f, k, u, 0.0, NEAR[1])
+
+        def f(step: float) -> float:
+            return self._imaginary(self.complex_values(k, u, step * u))
+
+        return self._seen(f, k, u, 8 * ROUNDING * abs(f(0.0)), NEAR[1])
 
     def _imaginary(self, outputs: list[np.ndarray]) -> float:
         pairs = zip(outputs, self.weights, strict=True)

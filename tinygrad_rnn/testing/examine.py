@@ -50,6 +50,8 @@ def examine(
     if numeric.note:
         report.notes.append(numeric.note)
     gradients = _structure(report, subject, backward, weights, numeric, rng)
+    if gradients is None:
+        return
     overall = max((float(np.abs(g).max(initial=0)) for g in gradients if g is not None), default=0)
     for k, g in zip(subject.chosen, gradients, strict=True):
         name, shape = subject.variables[k].name, subject.variables[k].value.shape
@@ -100,7 +102,7 @@ def _structure(
     weights: list[np.ndarray],
     numeric: Oracle,
     rng: np.random.Generator,
-) -> list[Any]:
+) -> list[Any] | None:
     """Cheap checks before any number: repeatable, pure, finite, the VJP linear in g."""
     values = subject.values
     again = numeric.outputs(values)
@@ -112,7 +114,7 @@ def _structure(
             f"f gives {len(backward.outputs)} float outputs on Tensors, and {len(numeric.here)} on "
             "plain arrays"
         )
-        return [None] * len(subject.chosen)
+        return None
     if not all(map(_identical, again, numeric.here)):
         report.doubts.append("f is not deterministic: two calls with the same arguments differ")
         report.doubts.append("draw what is random outside f, and pass it in")

@@ -58,41 +58,56 @@ def examine(
         if g is None:
             report.unused.append(name)
         g = np.zeros(shape) if g is None else g
-        everywhere = directions == "all" or (directions == "auto" and g.size <= 32)
-        ways = [] if everywhere else _directions(rng, g, directions)
+        ways = None
+        if directions != "all" and (directions != "auto" or g.size > 32):
+            ways = _directions(rng, g, directions)
         # For one comparison the ladder alone is cheaper than making sure of complex steps.
-        way = "ladder" if oracle == "auto" and (g.size if everywhere else len(ways)) < 2 else oracle
+        one = (g.size if ways is None else len(ways)) < 2
+        way = "ladder" if oracle == "auto" and one else oracle
         compare = Comparison(numeric, k, name, g, overall, rtol, way, rng, report.notes)
-        found = [compare(u, None) for u in ways]
-        along = {id(f): u for f, u in zip(found, ways, strict=True)}
-        if found and found[0].verdict == "PASS":  # then the others are about small elements only
-            sure = [f for f in found if f.verdict != "INCONCLUSIVE" or f.difference > f.allowed]
-            if len(sure) < len(found):
-                report.notes.append(f"{name}: its smallest elements drown in the noise of f")
-            found = sure
-        doubtful = [f.verdict for f in found if f.verdict in ("FAIL", "KINK")]
-        beyond = [f for f in found if f.verdict == "FAIL" and not f.sides]
-        more: list[Finding] = []
-        if everywhere or (doubtful and g.size <= EVERY):
-            more = [compare(_unit(shape, at), at) for at in np.ndindex(shape)]
-            bad = sum(f.verdict == "FAIL" for f in more)
-            if bad:
-                report.wrong[name] = (bad, len(more))
-                right = np.array([f.numeric.value for f in more]).reshape(shape)
-                causes = diagnose(g, right)[:1]
-                report.causes += [f"{name} looks like: {cause}" for cause in causes]
-        elif beyond:
-            more = [_search(compare, along[id(beyond[0])])]
-            report.wrong[name] = (1, g.size)
-            report.searched.add(name)
-        elif doubtful:  # one kink hides the errors of all other elements along a direction
-            more = _beside_kinks(compare, ways[0], report)
-        if not beyond and all(f.verdict != "FAIL" for f in more):
-            # Of several kinks each has its two slopes; their sum need not lie between two.
-            for f in found:
-                f.verdict = "KINK" if f.sides else f.verdict
-        found += more
-        report.findings += found
+        if ways is None:
+            report.findings += _elements(report, compare)
+        else:
+            report.findings += _ways(report, compare, ways)
+
+
+def _elements(report: GradReport, compare: Comparison) -> list[Finding]:
+    """One element after the other; what is wrong is counted, and its likely cause is named."""
+    g, name = compare.g, compare.name
+    found = [compare(_unit(g.shape, at), at) for at in np.ndindex(g.shape)]
+    bad = sum(f.verdict == "FAIL" for f in found)
+    if bad:
+        report.wrong[name] = (bad, len(found))
+        right = np.array([f.numeric.value for f in found]).reshape(g.shape)
+        report.causes += [f"{name} looks like: {cause}" for cause in diagnose(g, right)[:1]]
+    return found
+
+
+def _ways(report: GradReport, compare: Comparison, ways: list[np.ndarray]) -> list[Finding]:
+    """Along some directions; where one is in doubt, element by element."""
+    found = [compare(u, None) for u in ways]
+    along = {id(f): u for f, u in zip(found, ways, strict=True)}
+    if found[0].verdict == "PASS":  # then the others are about small elements only
+        sure = [f for f in found if f.verdict != "INCONCLUSIVE" or f.difference > f.allowed]
+        if len(sure) < len(found):
+            report.notes.append(f"{compare.name}: its smallest elements drown in the noise of f")
+        found = sure
+    doubtful = any(f.verdict in ("FAIL", "KINK") for f in found)
+    beyond = [f for f in found if f.verdict == "FAIL" and not f.sides]
+    more: list[Finding] = []
+    if doubtful and compare.g.size <= EVERY:
+        more = _elements(report, compare)
+    elif beyond:
+        more = [_search(compare, along[id(beyond[0])])]
+        report.wrong[compare.name] = (1, compare.g.size)
+        report.searched.add(compare.name)
+    elif doubtful:  # one kink hides the errors of all other elements along a direction
+        more = _beside_kinks(compare, ways[0], report)
+    if not beyond and all(f.verdict != "FAIL" for f in more):
+        # Of several kinks each has its two slopes; their sum need not lie between two.
+        for f in found:
+            f.verdict = "KINK" if f.sides else f.verdict
+    return found + more
 
 
 def _structure(
@@ -286,22 +301,23 @@ class Comparison:
             self._decide(finding, numeric.ladder(k, u, self.noise, unit))
             if finding.verdict != "INCONCLUSIVE":
                 return
-        sides = []
-        for s in (-1, 1):
-            unit = numeric.clean_unit(k, s * u, self.unit, (1,))
-            side = numeric.one_sided(k, s * u, self.noise, unit or self.unit)
-            sides.append(side._replace(value=s * side.value))
-        self._between(finding, sides)
+        units = [numeric.clean_unit(k, s * u, self.unit, (1,)) or self.unit for s in (-1, 1)]
+        self._between(finding, self._sides(u, units))
 
     def _unseen_kink(self, finding: Finding, u: np.ndarray) -> None:
         """A kink that no branch showed (f left NumPy's arrays): the two sides differ."""
-        sides = []
-        for s in (-1, 1):
-            side = self.numeric.one_sided(self.k, s * u, self.noise, self.unit)
-            sides.append(side._replace(value=s * side.value))
+        sides = self._sides(u, [self.unit, self.unit])
         gap, bars = abs(sides[0].value - sides[1].value), sides[0].error + sides[1].error
         if gap > 20 * bars + 1e-7 * max(finding.scale, gap * 1e-3):
             self._between(finding, sides)
+
+    def _sides(self, u: np.ndarray, units: list[float]) -> list[Derivative]:
+        """The derivatives along u on its two sides."""
+        found = []
+        for s, unit in zip((-1, 1), units, strict=True):
+            side = self.numeric.one_sided(self.k, s * u, self.noise, unit)
+            found.append(side._replace(value=s * side.value))
+        return found
 
     def _between(self, finding: Finding, sides: list[Derivative]) -> None:
         """At a kink every value between the derivatives of both sides is a right gradient."""

@@ -6,7 +6,6 @@ import textwrap
 
 import pytest
 
-import tinygrad_rnn as tg
 from tinygrad_rnn import __main__, testing
 from tinygrad_rnn.testing import shell
 
@@ -191,17 +190,12 @@ def test_options_reach_the_check(folder, capsys, monkeypatch):
     assert seen == {"rtol": None, "seed": None, "name": "right", "directions": 2}
 
 
-def test_a_cell_is_checked_as_a_cell(folder, monkeypatch):
-    made = []
-
-    def check_cell(make):
-        made.append(make())
-        return testing.SuiteReport() if hasattr(testing, "SuiteReport") else FakeReport()
-
-    monkeypatch.setattr(testing, "check_cell", check_cell, raising=False)
+def test_a_cell_is_checked_as_a_cell(folder, capsys):
     assert run("own.py:tg.RNNCell(3, 4, rng=0)") == 0
-    assert isinstance(made[0], tg.RNNCell)
-    assert made[0].U.shape == (3, 4)
+    assert "13 of 13 laws" in capsys.readouterr().out
+    with testing.mutants.apply("loop.no_steps_state"):
+        assert run("own.py:tg.GRUCell(3, 4, rng=0)") == 1
+    assert "no steps: FAIL" in capsys.readouterr().out
 
 
 class FakeReport:

@@ -11,6 +11,7 @@ Needs NumPy only. The numeric side never touches the engine: functions run on pl
 from typing import Any
 
 from .cases import register_cases
+from .cells import check_cell
 from .checks import check_grads, check_vjp, grad_report, observers
 from .derivatives import adjoint_gap, directional_derivative, numerical_gradient, taylor_rates
 from .diagnose import diagnose
@@ -43,6 +44,7 @@ __all__ = [
     "Watched",
     "adjoint_gap",
     "check_all_ops",
+    "check_cell",
     "check_grads",
     "check_op",
     "check_vjp",

@@ -37,6 +37,7 @@ class SuiteReport:
     """
 
     what: str = "ops"
+    title: str = "gradients"
     verdicts: dict[str, str] = field(default_factory=dict)
     reports: dict[str, GradReport] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class SuiteReport:
             lines.append(f"and {len(others) - 20} {self.what} more")
         passed = len(self.verdicts) - len(self.failures)
         parts = [
-            f"gradients: {passed} of {len(self.verdicts)} {self.what}",
+            f"{self.title}: {passed} of {len(self.verdicts)} {self.what}",
             f"{self.counts.total()} checks",
             f"{self.counts['KINK']} at kinks",
             f"{self.counts['INCONCLUSIVE']} inconclusive",

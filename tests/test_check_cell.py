@@ -1,0 +1,303 @@
+"""check_cell: right cells pass, and each fault that people make is caught by the law it breaks."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import testing
+from tinygrad_rnn.testing.cells import LAWS
+
+LIBRARY = {
+    "RNNCell": lambda: tg.RNNCell(3, 4, rng=0),
+    "RNNCell relu, no bias": lambda: tg.RNNCell(2, 3, "relu", bias=False, rng=0),
+    "RNNCell float32": lambda: tg.RNNCell(2, 3, rng=0, dtype=np.float32),
+    "LSTMCell": lambda: tg.LSTMCell(3, 4, rng=0),
+    "GRUCell": lambda: tg.GRUCell(3, 4, rng=0),
+    "GRUCell, reset before": lambda: tg.GRUCell(1, 2, reset_after=False, rng=0),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_cells_of_the_library_keep_every_law(name):
+    report = testing.check_cell(LIBRARY[name])
+    assert report.ok
+    assert report.counts["PASS"] == len(LAWS)
+    assert "13 of 13 laws" in report.text()
+
+
+class Good(tg.Cell):
+    """What the wrong ones are made of: h' = z h + (1 - z) tanh(x U + h V + b)."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.inputs, self.hidden, self.state_shape = 3, 4, (4,)
+        self.U = tg.Parameter(tg.init.glorot(rng, (3, 4)))
+        self.V = tg.Parameter(tg.init.orthogonal(rng, 4))
+        self.b = tg.Parameter(np.zeros(4))
+        self.a = tg.Parameter(np.zeros(4))
+
+    def step(self, x, h):
+        z = tg.sigmoid(self.a)
+        return z * h + (1 - z) * np.tanh(x @ self.U + h @ self.V + self.b)
+
+
+def test_the_good_one_is_good():
+    testing.check_cell(Good)
+
+
+# ----- the gallery -------------------------------------------------------------------------------
+
+
+class StateMutated(Good):
+    def step(self, x, h):
+        new = super().step(x, h)
+        if isinstance(h, np.ndarray):
+            h[...] = 0.0
+        return new
+
+
+class MemoryInTheCell(Good):
+    def step(self, x, h):
+        self.h = super().step(x, h)
+        return self.h
+
+
+class OutputOfTheWrongStep(Good):
+    """It gives what it computed one step before."""
+
+    late = None
+
+    def step(self, x, h):
+        new = super().step(x, h)
+        output = h if self.late is None else self.late
+        vars(self)["late"] = new.detach() if isinstance(new, tg.Tensor) else new
+        return output, new
+
+
+class BatchMixed(Good):
+    def step(self, x, h):
+        new = super().step(x, h)
+        return new - np.mean(new, axis=0, keepdims=True) if new.ndim > 1 else new
+
+
+class BatchSummed(Good):
+    def step(self, x, h):
+        return super().step(x, h + 0.1 * np.sum(x, axis=0)[..., :1])
+
+
+class RandomInStep(Good):
+    def step(self, x, h):
+        return super().step(x, h) * (np.random.default_rng().random(4) < 0.5)
+
+
+class ForgottenParameter(Good):
+    def __init__(self):
+        super().__init__()
+        self.W = tg.Parameter(np.ones(4))
+
+
+class DetachedState(Good):
+    def step(self, x, h):
+        return super().step(x, h.detach() if isinstance(h, tg.Tensor) else h)
+
+
+class ValueRead(Good):
+    def step(self, x, h):
+        gate = tg.sigmoid(x @ self.U)
+        gate = gate.data if isinstance(gate, tg.Tensor) else gate
+        return gate * super().step(x, h)
+
+
+class Float64Constants(Good):
+    def step(self, x, h):
+        return super().step(x, h) * np.ones(4)
+
+
+class NoEpsUnderTheRoot(Good):
+    def step(self, x, h):
+        return super().step(x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True)), h)
+
+
+class NotFiniteAtZero(Good):
+    def step(self, x, h):
+        return super().step(np.sqrt(np.abs(x)), h)
+
+
+class DeadState(Good):
+    def __init__(self):
+        super().__init__()
+        self.state_shape = ((4,), (2,))
+
+    def step(self, x, state):
+        h, c = state
+        h = super().step(x, h)
+        return h, (h, c)
+
+
+class StateGrows(Good):
+    def step(self, x, h):
+        new = super().step(x, h[..., :4])
+        return new, np.concatenate([new, new], axis=-1)
+
+
+class OneStateOfTwo(Good):
+    def __init__(self):
+        super().__init__()
+        self.state_shape = ((4,), (4,))
+
+    def step(self, x, state):
+        return super().step(x, state[0])
+
+
+class NoReturn(Good):
+    def step(self, x, h):
+        super().step(x, h)
+
+
+class WeightsOutsideParameters(Good):
+    count = 0
+
+    def __init__(self):
+        super().__init__()
+        WeightsOutsideParameters.count += 1
+        self.mask = np.random.default_rng(WeightsOutsideParameters.count).random(4)
+
+    def step(self, x, h):
+        return super().step(x, h) * self.mask
+
+
+class CountsItsCalls(Good):
+    calls = [0]
+
+    def step(self, x, h):
+        self.calls[0] += 1
+        return super().step(x, h) * (1 + 0.1 * self.calls[0])
+
+
+class InitialStateOfOneRow(Good):
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.zeros(4, dtype)
+
+
+class WrongRule(Good):
+    """A fused activation of its own, whose derivative is wrong."""
+
+    def step(self, x, h):
+        return wrong_tanh(super().step(x, h))
+
+
+class RightOnceWrongTwice(Good):
+    """The derivative is right, its own derivative is lost."""
+
+    def step(self, x, h):
+        return frozen_tanh(super().step(x, h))
+
+
+wrong_tanh = tg.primitive(lambda x: np.tanh(x))
+frozen_tanh = tg.primitive(lambda x: np.tanh(x))
+
+
+@pytest.fixture(autouse=True)
+def _rules(rule_of):
+    value = lambda a: a.data if isinstance(a, tg.Tensor) else a
+    rule_of(wrong_tanh, lambda g, out: g * (1 - out))
+    rule_of(frozen_tanh, lambda g, out: g * (1 - value(out) ** 2))
+
+
+GALLERY = {
+    StateMutated: "purity",
+    MemoryInTheCell: "purity",
+    OutputOfTheWrongStep: "purity",
+    BatchMixed: "rows",
+    BatchSummed: "rows",
+    RandomInStep: "purity",
+    ForgottenParameter: "nothing dead",
+    DetachedState: "gradients",
+    ValueRead: "gradients",
+    Float64Constants: "float32",
+    NoEpsUnderTheRoot: "finite at zero",
+    NotFiniteAtZero: "finite at zero",
+    DeadState: "nothing dead",
+    StateGrows: "contract",
+    OneStateOfTwo: "contract",
+    NoReturn: "contract",
+    WeightsOutsideParameters: "weights load",
+    CountsItsCalls: "purity",
+    InitialStateOfOneRow: "contract",
+    WrongRule: "gradients",
+    RightOnceWrongTwice: "second order",
+}
+
+
+@pytest.mark.parametrize("wrong", GALLERY, ids=lambda c: c.__name__)
+def test_each_fault_is_caught_by_the_law_that_it_breaks(wrong):
+    with pytest.raises(testing.GradientError) as caught:
+        testing.check_cell(wrong)
+    report = caught.value.report
+    assert GALLERY[wrong] in report.failures, str(caught.value)
+    assert f"{GALLERY[wrong]}: FAIL" in str(caught.value)
+    assert "the law: " in str(caught.value)
+
+
+def test_every_law_of_a_step_is_broken_by_somebody():
+    unbroken = set(LAWS) - set(GALLERY.values())
+    assert unbroken == {"padding", "no steps", "splitting", "time runs one way"}
+
+
+@pytest.mark.parametrize("law", ["padding", "splitting", "no steps", "time runs one way"])
+def test_laws_of_the_loop_fail_where_the_loop_is_wrong(law):
+    mutant = {
+        "padding": "loop.padding_output",
+        "splitting": "layers.stream_forgets",
+        "no steps": "loop.no_steps_state",
+        "time runs one way": "loop.future_seen",
+    }[law]
+    with testing.mutants.apply(mutant), pytest.raises(testing.GradientError, match=law):
+        testing.check_cell(Good, only=law)
+
+
+# ----- the call ----------------------------------------------------------------------------------
+
+
+def test_one_law_alone_and_what_is_unknown():
+    assert testing.check_cell(Good, only="rows").counts == {"PASS": 1}
+    with pytest.raises(ValueError, match="there is no law 'magic'; there are contract, purity"):
+        testing.check_cell(Good, only="magic")
+
+
+def test_a_cell_that_is_none_or_always_the_same():
+    cell = Good()
+    for make, says in ((lambda: 3, "must give a tg.Cell"), (lambda: cell, "a new cell each time")):
+        with pytest.raises(testing.GradientError, match=says):
+            testing.check_cell(make)
+
+
+def test_the_parameters_of_the_given_cell_stay_as_they_are():
+    kept = []
+
+    def make():
+        kept.append(Good())
+        return kept[-1]
+
+    testing.check_cell(make)
+    fresh = Good().state_dict()
+    again = copy.deepcopy(make()).state_dict()
+    assert all(np.array_equal(fresh[name], again[name]) for name in fresh)
+
+
+class Gaps(tg.Cell):
+    """x is a pair: values, and the time since the last step."""
+
+    def __init__(self):
+        self.inner, self.state_shape = Good(), (4,)
+        self.rate = tg.Parameter(np.full(4, 0.5))
+
+    def step(self, x, h):
+        values, gap = x
+        return self.inner.step(values, h * np.exp(-self.rate * gap))
+
+
+def test_inputs_may_be_a_tuple_of_widths():
+    testing.check_cell(Gaps, inputs=(3, 1))

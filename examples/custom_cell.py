@@ -30,7 +30,10 @@ class GatedCell(tg.Cell):
         return z * h + (1 - z) * self.new(xh)
 
 
-# %% Is its gradient right? Every weight, the input, both directions, a ragged batch.
+# %% Is it right? Everything that a cell must keep to, each law by its name.
+print(testing.check_cell(lambda: GatedCell(3, 4, np.random.default_rng(0))).text())
+
+# And the gradients of a network of two: every weight, the input, a ragged batch.
 rng = np.random.default_rng(0)
 birnn = tg.BiRNN(GatedCell(3, 4, rng), GatedCell(3, 4, rng))
 x = rng.normal(size=(6, 2, 3))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import errors, testing
+from tinygrad_rnn import errors
 from tinygrad_rnn.testing import GradientError
 from tinygrad_rnn.testing.cases import MAKERS, draw, register_cases
 from tinygrad_rnn.testing.ops import VALUES_ONLY, check_all_ops, check_op
@@ -283,13 +283,16 @@ def run_example(*command):
     return result.stdout
 
 
-@pytest.mark.skipif(not hasattr(testing, "check_op"), reason="not exported yet")
+def test_my_cell_example():
+    out = run_example("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "test_my_cell.py")
+    assert "4 passed" in out
+
+
 def test_my_op_example():
     out = run_example("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "test_my_op.py")
     assert "7 passed" in out
 
 
-@pytest.mark.skipif(not hasattr(testing, "check_vjp"), reason="not there yet")
 def test_handwritten_bptt_example():
     right, wrong = run_example("check_handwritten_bptt.py").split("\n\n", 1)
     assert "PASS" in right

@@ -346,3 +346,150 @@ def test_float32_layers_compute_in_the_wider_dtype_of_x():
         close((*pushed, *stream.push(x[2:])), tuple(whole.outputs))
         stream.reset([0])
         assert leaves(stream.state)[0].dtype == np.float64
+
+
+# ----- found by somebody who tried to break it ---------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_a_checkpointed_layer_are_checked_in_both_orders(cell):
+    rnn = tg.RNN(cell(3, 2, rng=0), checkpoint=2)
+    x = np.random.default_rng(0).normal(size=(4, 2, 3))
+    testing.check_grads(lambda x: rnn(x).outputs, x, directions=2)
+    testing.check_grads(lambda x: rnn(x).outputs, x[:3, :1], order=2, directions=1)
+
+
+def test_a_parameter_replaced_before_a_checkpoint_runs_again_is_an_error_not_zeros():
+    rnn = tg.RNN(tg.RNNCell(3, 2, rng=0), checkpoint=2)
+    y = rnn(np.ones((4, 1, 3))).outputs.sum()
+    rnn.cell.U = tg.Parameter(rnn.cell.U.data)
+    with pytest.raises(errors.NoGradientError, match="another result"):
+        y.backward()
+
+
+def test_checkpoint_around_a_layer_saves_memory_whatever_its_state():
+    import tracemalloc
+
+    x, kept = np.random.default_rng(0).standard_normal((64, 8, 16)), []
+    rnn = tg.RNN(tg.LSTMCell(16, 32, rng=0))
+    for run in (rnn, tg.checkpoint(rnn)):
+        tracemalloc.start()
+        out = run(x)
+        kept.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert isinstance(out.state, tuple)
+        out.state[1].sum().backward()
+    assert kept[1] < kept[0] / 3
+
+
+def test_streams_of_a_chain_that_begins_with_an_embedding():
+    chain = tg.Chain(tg.Embedding(5, 3, rng=0), tg.RNN(tg.RNNCell(3, 4, rng=0)))
+    ids = np.array([[1, 2], [3, 4], [0, 1]])
+    stream = chain.stream((2,))
+    pushed = [stream.push(ids[0]), *stream.push(ids[1:])]
+    close(tuple(pushed), tuple(chain(ids).outputs))
+    alone = chain.stream()
+    close(tuple([alone.push(2), *alone.push([3])]), tuple(chain(np.array([2, 3])).outputs))  # noqa: C409
+    for wrong in (np.ones((3, 3)), np.ones((5, 3)), np.ones((1, 2, 2, 3))):
+        with pytest.raises(errors.ShapeError, match="opened with batch_shape"):
+            tg.RNN(tg.RNNCell(3, 4, rng=0)).stream((2,)).push(wrong)
+
+
+@pytest.mark.parametrize("by", ["lengths", "mask"])
+def test_nan_in_padding_reaches_no_layer_of_a_chain(by):
+    chain = tg.Chain(tg.Linear(3, 3, rng=0), tg.RNN(tg.RNNCell(3, 4, rng=0)))
+    x = np.ones((3, 2, 3))
+    x[2, 1] = np.nan
+    given = {"lengths": [3, 2]} if by == "lengths" else {"mask": ~np.isnan(x[..., 0])}
+    chain(x, **given).outputs.sum().backward()
+    assert all(np.isfinite(p.grad).all() for p in chain.parameters())
+
+
+class Flagged(tg.Cell):
+    """x has a flag beside the values: where it is set the state starts again."""
+
+    def __init__(self):
+        self.a, self.state_shape = tg.Parameter(np.ones(2)), (2,)
+
+    def step(self, x, h):
+        values, flag = x
+        return np.tanh(values * self.a + h * np.where(~flag, 1.0, 0.0))
+
+
+def test_padding_changes_no_dtype():
+    x = (np.ones((3, 2, 2)), np.zeros((3, 2, 1), bool))
+    x[1][1] = True
+    rnn = tg.RNN(Flagged())
+    close(rnn(x, lengths=[3, 2]).outputs[:2], rnn(x).outputs[:2])
+    hot = np.eye(3, dtype=bool)[np.array([[0, 1], [1, 2]])]
+    layer = tg.RNN(tg.RNNCell(3, 4, rng=0, dtype=np.float32))
+    assert layer(hot, lengths=[2, 1]).outputs.dtype == layer(hot).outputs.dtype == np.float32
+    counted = (np.ones((3, 2, 2), np.float32), np.ones((3, 2, 1), int))
+    single = Flagged().astype(np.float32)
+    single.step = lambda x, h: np.tanh(x[0] * single.a + h)
+    assert tg.RNN(single)(counted).outputs.dtype == np.float32
+
+
+def test_padding_is_0_after_any_merge():
+    birnn = tg.BiRNN(*(tg.RNNCell(3, 4, rng=k) for k in (0, 1)), merge=lambda f, b: f + b + 1)
+    out = birnn(np.ones((3, 2, 3)), lengths=[3, 1])
+    assert not out.outputs.data[1:, 1].any()
+
+
+class Contract(tg.Cell):
+    """initial_state exactly as the contract writes it, without defaults."""
+
+    def __init__(self):
+        self.a = tg.Parameter(np.ones(4))
+
+    def initial_state(self, batch_shape, dtype):
+        return np.zeros((*batch_shape, 4), dtype)
+
+    def step(self, x, h):
+        return np.tanh(x + h * self.a)
+
+
+def test_initial_state_needs_no_defaults():
+    assert tg.RNN(Contract(), train_state=True).start.shape == (4,)
+    assert tg.generate(Contract(), [1.0] * 4, 3, lambda y, rng: y, rng=0).outputs.shape == (3, 4)
+
+
+def test_a_chain_may_end_in_a_pair_and_a_state_may_be_empty():
+    cells = [tg.RNNCell(3, 4, rng=k) for k in (0, 1)]
+    pair = tg.Chain(tg.BiRNN(*cells, merge=None))(np.ones((3, 2, 3)), lengths=[3, 1]).outputs
+    assert [part.shape for part in pair] == [(3, 2, 4)] * 2
+
+    class Stateless(tg.Cell):
+        state_shape: dict = {}
+
+        def step(self, x, state):
+            return np.tanh(x), state
+
+    x = tg.Tensor(np.ones((5, 2, 3)), requires_grad=True)
+    for states in (False, True):
+        out = tg.RNN(Stateless(), checkpoint=2)(x, return_states=states)
+        assert out.outputs.shape == (5, 2, 3)
+
+
+def test_what_is_no_layer_is_refused_at_once():
+    cell = tg.RNNCell(3, 4, rng=0)
+    for wrong in ((cell, tg.Linear(4, 2, rng=0)), ([tg.RNN(cell)],), (tg.RNN(cell), "tanh")):
+        with pytest.raises(errors.CellError, match=r"Chain takes layers.*tg\.RNN\(cell\)"):
+            tg.Chain(*wrong)
+
+
+def test_counts_may_be_numpys_integers():
+    x = np.ones((4, 2, 3))
+    rnn = tg.RNN(tg.RNNCell(3, 4, rng=0), checkpoint=np.int64(2))
+    close(rnn(x, truncate=np.int64(2)).outputs, tg.RNN(rnn.cell)(x).outputs)
+    assert rnn.stream(2).push(x[0]).shape == (2, 4)
+
+
+def test_a_mask_may_be_used_again_before_the_way_back():
+    mask = np.ones((4, 2), bool)
+    mask[3] = False
+    rnn = tg.RNN(tg.RNNCell(3, 4, rng=0), checkpoint=2)
+    loss = rnn(np.ones((4, 2, 3)), mask=mask).outputs.sum()
+    mask[:] = True
+    loss.backward()
+    assert rnn.cell.U.grad.any()

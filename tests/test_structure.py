@@ -15,9 +15,9 @@ PACKAGE = Path(tg.__file__).parent
 
 # Bottom first: a file imports only from those before it.
 ORDER = """
-    errors arrays vjp record primitives graph tensor differentiate rules composed functions losses
-    init module nests cells wrappers zoo scan recurrent exchange optim train insight figures files
-    testing demo __main__ __init__
+    errors nests arrays vjp record primitives graph tensor differentiate rules composed functions
+    losses init module cells wrappers zoo scan streaming recurrent exchange optim train insight
+    figures files testing demo __main__ __init__
 """.split()  # noqa: SIM905
 
 LIMITS = {
@@ -27,6 +27,7 @@ LIMITS = {
     "below the engine": (["arrays.py", "vjp.py", "record.py", "primitives.py"], 280),
     "on the engine": (["differentiate.py"], 175),
     "recurrent": (["cells.py", "recurrent.py"], 450),
+    "streaming": (["streaming.py"], 60),
 }
 
 

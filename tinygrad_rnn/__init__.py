@@ -20,8 +20,9 @@ from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoi
 from .losses import binary_cross_entropy, cross_entropy, mse, rmse
 from .module import Embedding, Linear, Module, Parameter
 from .optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
-from .recurrent import RNN, BiRNN, Chain, RNNOutput, Stream, generate
+from .recurrent import RNN, BiRNN, Chain, RNNOutput, generate
 from .rules import primitive
+from .streaming import Stream
 from .tensor import Tensor
 from .vjp import Array, defvjp, vjp_of
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import errors
 from .graph import Key, Leaf, Node, pull, run_vjp, zeros
+from .nests import leaves, map_tree
 from .record import record, recording
 from .tensor import Tensor, apply, seed, wrap
 from .vjp import OUT, SHAPES, defvjp, rule_of
@@ -180,18 +181,14 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         edges = [(i, key, ()) for i, key in enumerate(keys)]
         node = Node(rule_of(rerun), static, edges, [out._data for out in live], several=True)
         made = {id(out): wrap(out._data, node, slot) for slot, out in enumerate(live)}
-        if not isinstance(result, tuple):
-            return made[id(result)]
-        outputs: list[Any] = [made.get(id(out), out) for out in result]
-        return type(result)(*outputs) if hasattr(result, "_fields") else tuple(outputs)
+        return map_tree(lambda out: made.get(id(out), out), result)
 
     return run
 
 
 def _with_history(result: Any) -> list[Tensor]:
     """The Tensors among what a function returned that need a gradient."""
-    outputs = result if isinstance(result, tuple) else (result,)
-    return [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
+    return [out for out in leaves(result) if isinstance(out, Tensor) and out.requires_grad]
 
 
 def _boundary(keys: list[Key], start: int) -> list[Key]:
@@ -219,8 +216,11 @@ def _rerun_vjp(
     g: tuple[Any, ...], again: Any, keys: tuple[Key, ...], first: list[np.ndarray]
 ) -> tuple[Any, ...]:
     lift = any(isinstance(part, Tensor) for part in g)
+    start = Leaf(np.zeros(0)).id
     with recording(tracking=True):
         live = _with_history(again())
+    if set(_boundary([out._key for out in live if out._key], start)) != set(keys):
+        raise errors.rerun_differs()  # a Parameter was replaced in between
     pairs = zip([out._data for out in live], first, strict=True)
     if not all(np.array_equal(now, before, equal_nan=True) for now, before in pairs):
         raise errors.rerun_differs()

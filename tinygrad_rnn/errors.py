@@ -458,3 +458,19 @@ def cannot_stream(layer: str) -> CellError:
         "input: it is an interpreter who waits for the end of the speech. Stream the forward "
         "layer alone, or run the layer over chunks that are long enough"
     )
+
+
+def wrong_push(shape: Any, batch: Any) -> ShapeError:
+    """A stream given something else than a step or a chunk for its batch."""
+    return ShapeError(
+        f"push: got shape {shape}, and this stream was opened with batch_shape={batch}: expected a "
+        "step (batch_shape..., C), or a chunk (T, batch_shape..., C); before an Embedding without C"
+    )
+
+
+def no_layer(layer: Any) -> CellError:
+    """A Chain of something that is no layer."""
+    return CellError(
+        f"Chain takes layers one after the other, Chain(tg.RNN(cell), tg.Linear(4, 2, rng=0)); got "
+        f"{layer!r}. A cell becomes a layer by tg.RNN(cell)"
+    )

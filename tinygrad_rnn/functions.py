@@ -260,5 +260,5 @@ def valid_steps(
                 f"{name} must be booleans of shape {shape}, one for each step; got {mask.dtype} "
                 f"of shape {mask.shape}"
             )
-        valid = mask if valid is None else valid & mask
+        valid = mask.copy() if valid is None else valid & mask
     return valid

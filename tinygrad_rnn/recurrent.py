@@ -27,6 +27,7 @@ from .functions import valid_steps
 from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, summary
 from .record import Place, record, recording
+from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array
 
@@ -79,7 +80,9 @@ class RNN(Layer):
             raise errors.not_a_cell(type(self).__name__, cell)
         self.cell, self.scan, self.reverse = cell, scan, reverse
         self.checkpoint = _count("checkpoint", checkpoint)
-        self.start = map_tree(Parameter, cell.initial_state()) if train_state else None
+        self.start = None
+        if train_state:
+            self.start = map_tree(Parameter, cell.initial_state((), self._dtype(())))
 
     @property
     def scan(self) -> bool:
@@ -129,7 +132,7 @@ class RNN(Layer):
         """
         if isinstance(x, RNNOutput):
             raise errors.whole_output(self.name)
-        x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
+        x = map_tree(_array, x)
         shape = self._checked_shape(x)
         steps, batch = shape[0], shape[1:]
         valid = valid_steps(shape, lengths, mask)
@@ -146,7 +149,7 @@ class RNN(Layer):
         if valid is not None and valid.all():
             valid = None
         if valid is not None:
-            x = map_tree(partial(_choose, valid, old=0), x)
+            x = map_tree(partial(choose, valid), x)
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
@@ -164,11 +167,11 @@ class RNN(Layer):
                     if truncate and done and done % truncate == 0:
                         state = map_tree(_detached, state)
                     if resets is not None and resets[t].any():
-                        state = map_tree(partial(_choose, resets[t]), start, state)
+                        state = map_tree(partial(choose, resets[t]), start, state)
                     output, new = self.cell(map_tree(itemgetter(t), x_steps), state)
                     self._check_step(output, new, state, batch, t)
                     if valid is not None and not valid[t].all():
-                        new = map_tree(partial(_choose, valid[t]), new, state)
+                        new = map_tree(partial(choose, valid[t]), new, state)
                     state = map_tree(_read_only, new)
                     outputs.append(output)
                     states.append(state)
@@ -188,7 +191,7 @@ class RNN(Layer):
         if valid is None:
             last = outputs[0 if self.reverse else -1]
         else:
-            joined = _choose(valid, joined, 0)
+            joined = choose(valid, joined)
             # rows without a valid step end at an invalid one, whose output is 0: as they should
             at = valid.argmax(axis=0) if self.reverse else steps - 1 - valid[::-1].argmax(axis=0)
             last = joined[(at, np.arange(len(at)))] if batch else joined[int(at)]
@@ -202,14 +205,15 @@ class RNN(Layer):
             if a.ndim not in (2, 3) or a.shape[:-1] != shape[:-1]:
                 raise errors.wrong_input(self.name, [a.shape for a in leaves(x)])
         width = getattr(self.cell, "inputs", shape[-1])
-        if x.__class__ is not tuple and shape[-1] != width:
+        if not isinstance(x, (tuple, dict)) and shape[-1] != width:
             raise errors.wrong_width(self.name, shape, width)
         return shape[:-1]
 
     def _dtype(self, x: Array) -> np.dtype[Any]:
         """What the layer computes in: x and the Parameters promoted, a float in any case."""
         found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind in "fc"]
-        dtype = np.result_type(*[a.dtype for a in (*leaves(x), *found)])
+        given = [a for a in leaves(x) if a.dtype.kind in "fc"] if isinstance(x, tuple) else [x]
+        dtype = np.result_type(*[a.dtype for a in (*given, *found)] or [np.float64])
         return dtype if dtype.kind in "fc" else np.dtype(np.float64)  # complex: in gradient checks
 
     def _checked_state(self, state: Any, expected: Any) -> Any:
@@ -275,7 +279,8 @@ class BiRNN(Layer):
               or a callable of the two
     The state is a pair (forward, backward). `last` merges the forward output at the last valid step
     with the backward output at the first: each has then seen the whole sequence. (`outputs[-1]` is
-    something else: its backward half has seen one step.) Source: tutorial 1, section 2.4.3.
+    something else: its backward half has seen one step.) `reset` counts in each direction of
+    travel; for sequences packed one after another use lengths. Source: tutorial 1, section 2.4.3.
     """
 
     def __init__(
@@ -324,8 +329,12 @@ class BiRNN(Layer):
             )
         )
         merge = MERGES.get(self.merge, self.merge) or (lambda f, b: (f, b))
+        outputs: Any = merge(forward.outputs, backward.outputs)
+        if callable(self.merge):  # the others leave padding 0
+            valid = valid_steps(outputs.shape[:-1], lengths, mask)
+            outputs = outputs if valid is None else choose(valid, outputs)
         return RNNOutput(
-            merge(forward.outputs, backward.outputs),
+            outputs,
             merge(forward.last, backward.last),
             (forward.state, backward.state),
             (forward.states, backward.states) if return_states else None,
@@ -347,6 +356,9 @@ class Chain(Layer):
 
     def __init__(self, *layers: Any) -> None:
         self.layers = list(layers)
+        for layer in layers:
+            if isinstance(layer, Cell) or not callable(layer):
+                raise errors.no_layer(layer)
         if not self._recurrent:
             raise CellError("Chain needs a recurrent layer, such as tg.RNN(cell)")
 
@@ -367,59 +379,23 @@ class Chain(Layer):
             expected = f"a tuple, one for each of {count} recurrent layers"
             raise errors.wrong_state_form("Chain", expected, summary(state))
         given, after, every = iter(state or (None,) * count), [], []
-        valid = last = None
+        valid: Any = None
+        last: Any = None
+        if lengths is not None or mask is not None:  # NaN in padding goes into no layer
+            at = np.shape(x)[:1] + np.shape(lengths) if mask is None else np.shape(mask)
+            valid = valid_steps(at, lengths, mask)
+            x = map_tree(partial(choose, valid), map_tree(_array, x))
         for layer in self.layers:
             if not hasattr(layer, "initial_state"):
                 x, last = layer(x), None if last is None else layer(last)
-                x = x if valid is None else _choose(valid, x, 0)
+                x = x if valid is None else choose(valid, x)
                 continue
             out = layer(x, next(given), lengths, mask, **options)
             x, last = out.outputs, out.last
-            valid = valid_steps(x.shape[:-1], lengths, mask)
             after.append(out.state)
             every.append(out.states)
         states = tuple(every) if options.get("return_states") else None
         return RNNOutput(x, last, tuple(after), states)
-
-
-class Stream:
-    """A layer fed step by step, as data arrives; nothing is recorded for gradients.
-
-        stream = tg.RNN(tg.RNNCell(3, 4, rng=0)).stream(batch_shape=(2,))
-        stream.push(np.ones((2, 3))).shape           # (2, 4): the output of one step
-        stream.push(np.ones((7, 2, 3))).shape        # (7, 2, 4): of a chunk, time first
-
-    `.state` is the state after the last step, None before the first: then it starts from the
-    layer's initial state. The same numbers as one run over all steps gives.
-    Raises CellError for a layer that runs backwards in time: it would have to know the future.
-    """
-
-    def __init__(self, layer: Any, batch_shape: tuple[int, ...] = (), state: Any = None) -> None:
-        if any(part.reverse for _, part in find(layer, RNN)):
-            raise errors.cannot_stream(type(layer).__name__)
-        self.layer, self.batch_shape = layer, tuple(batch_shape)
-        self.state = state
-
-    def push(self, x: Array) -> Any:
-        """The output of one step, x (batch_shape..., C), or of a chunk with time in front."""
-        x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
-        step = leaves(x)[0].ndim == len(self.batch_shape) + 1
-        with no_grad():
-            chunk = map_tree(lambda a: a[None], x) if step else x
-            out = self.layer(chunk, self.state)
-        self.state = out.state
-        return out.outputs[0] if step else out.outputs
-
-    def reset(self, rows: Array = None) -> None:
-        """The initial state again: in these rows of the batch (indices or booleans), or in all."""
-        if rows is None or self.state is None:
-            self.state = None
-            return
-        chosen = np.zeros(self.batch_shape, bool)
-        chosen[rows] = True
-        start = self.layer.initial_state(self.batch_shape, leaves(self.state)[0].dtype)
-        with no_grad():
-            self.state = map_tree(partial(_choose, chosen), start, self.state)
 
 
 def generate(
@@ -444,8 +420,9 @@ def generate(
     """
     rng = init.generator(rng)
     _count("steps", steps or 0)
+    first = map_tree(_array, first)
     if state is None:
-        state = cell.initial_state(leaves(first)[0].shape[:-1])
+        state = RNN(cell).initial_state(leaves(first)[0].shape[:-1], RNN(cell)._dtype(first))
     outputs: list[Any] = []
     for _ in range(steps):
         x = next_input(outputs[-1], rng) if outputs else first
@@ -464,17 +441,21 @@ def _checkpointed(run: Callable[..., Any]) -> Callable[..., Any]:
 
         parts = list(checkpoint(flat)(state))
         outputs, rest = parts[: end - first], iter(parts[end - first :])
-        count = (len(parts) - len(outputs)) // len(leaves(state))
+        count = len(outputs) if len(parts) > len(outputs) + len(leaves(state)) else 1
         return outputs, [map_tree(lambda _: next(rest), state) for _ in range(count)]
 
     return go
 
 
-def _count(name: str, value: Any) -> int | None:
+def _count(name: str, value: Any) -> Any:
     """A number of steps, or None."""
-    if value is not None and (not isinstance(value, int) or value < 1):
+    if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
         raise ShapeError(f"{name}={value!r}: expected a number of steps, 1 or more")
     return value
+
+
+def _array(a: Array) -> Any:
+    return a if hasattr(a, "shape") else np.asarray(a)
 
 
 def _detached(a: Array) -> Any:
@@ -492,8 +473,3 @@ def _read_only(a: Array) -> Any:
     view = a[...]
     view.setflags(write=False)
     return view
-
-
-def _choose(valid: np.ndarray, new: Array, old: Array) -> Any:
-    """Rows of `new` where valid, rows of `old` (an array or 0) elsewhere."""
-    return np.where(valid.reshape(valid.shape + (1,) * (new.ndim - valid.ndim)), new, old)

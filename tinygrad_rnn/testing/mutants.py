@@ -529,10 +529,9 @@ _edit("engine.create_graph_result", "With create_graph, the result that a rule k
       "_lift(value, (node, 0))", "_lift(value, None)")
 _edit("engine.jvp_first", "jvp and hvp forget all tangents but the first.",
       laws.forward_mode, "differentiate:_inner", "sum(parts[1:], parts[0])", "parts[0]")
-_edit("engine.checkpoint_weights", "A checkpoint forgets the weights that it closes over.",
-      laws.checkpoint_equals_plain, "differentiate:checkpoint",
-      "tuple(_boundary([out._key for out in live if out._key], start))",
-      "tuple(a._key for a in args if isinstance(a, Tensor) and a._key)")
+_edit("engine.checkpoint_weights", "A checkpoint gives no gradient to the leaves behind it.",
+      laws.checkpoint_equals_plain, "differentiate:_rerun_vjp",
+      "found[key] if key in found else", "found[key] if key in found and key[0].rule else")
 _edit("engine.checkpoint_walks_on", "A checkpoint's second run walks on into the graph around it.",
       laws.checkpoint_equals_plain, "differentiate:_rerun_vjp", "cut=True", "cut=False")
 
@@ -589,9 +588,9 @@ _edit("loop.truncate_forgets", "truncate starts anew at each cut: the state is n
 _edit("loop.state_not_held", "In padding the state goes on changing.",
       laws.hold_rule, _CALL, "if valid is not None and not valid[t].all():", "if False:")
 _edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",
-      laws.hold_rule, _CALL, "x = map_tree(partial(_choose, valid, old=0), x)", "pass")
+      laws.hold_rule, _CALL, "x = map_tree(partial(choose, valid), x)", "pass")
 _edit("loop.padding_output", "Outputs in padding are not 0.",
-      laws.hold_rule, _CALL, "joined = _choose(valid, joined, 0)", "pass")
+      laws.hold_rule, _CALL, "joined = choose(valid, joined)", "pass")
 _edit("loop.last_is_outputs_end", "`last` is outputs[-1], padding or not.",
       laws.hold_rule, _CALL,
       "joined[(at, np.arange(len(at)))] if batch else joined[int(at)]",
@@ -609,15 +608,15 @@ _edit("loop.reverse_ignored", "reverse=True runs forward.",
 _edit("loop.reset_late", "A reset comes one step late.",
       laws.resets, _CALL,
       "if resets is not None and resets[t].any():\n"
-      "                    state = map_tree(partial(_choose, resets[t]), start, state)",
+      "                    state = map_tree(partial(choose, resets[t]), start, state)",
       "back = t + 1 if self.reverse else t - 1\n"
       "                if resets is not None and done and resets[back].any():\n"
-      "                    state = map_tree(partial(_choose, resets[back]), start, state)")
+      "                    state = map_tree(partial(choose, resets[back]), start, state)")
 _edit("loop.reset_all", "A reset of one row resets all rows.",
-      laws.resets, _CALL, "map_tree(partial(_choose, resets[t]), start, state)", "start")
+      laws.resets, _CALL, "map_tree(partial(choose, resets[t]), start, state)", "start")
 _edit("loop.padding_of_other_row", "The state is held where another row has its padding.",
       laws.batch_permutation, _CALL,
-      "partial(_choose, valid[t]), new", "partial(_choose, valid[t][::-1]), new")
+      "partial(choose, valid[t]), new", "partial(choose, valid[t][::-1]), new")
 _edit("loop.future_seen", "x is centred over all of time, so that every step sees the future.",
       laws.causality, _CALL, "x_steps = map_tree(list, x)",
       "x_steps = list(x - np.mean(x, axis=0))")
@@ -683,7 +682,7 @@ _edit("layers.checkpoint_forgets", "Every block of a checkpointed loop starts an
       laws.checkpointed_blocks, _CALL, "go(states[-1], first,", "go(state, first,")
 _edit("layers.chain_padding", "A Linear after a recurrent layer writes its bias into padding.",
       laws.chain_is_its_layers, "recurrent:Chain.__call__",
-      "x if valid is None else _choose(valid, x, 0)", "x")
+      "x if valid is None else choose(valid, x)", "x")
 _edit("layers.chain_last", "A Chain's `last` does not pass through the Linears.",
       laws.chain_is_its_layers, "recurrent:Chain.__call__",
       "None if last is None else layer(last)", "last")
@@ -691,9 +690,9 @@ _edit("layers.chain_state", "A Chain ignores the states that it is given.",
       laws.chain_is_its_layers, "recurrent:Chain.__call__",
       "next(given), lengths", "(next(given), None)[1], lengths")
 _edit("layers.stream_forgets", "A stream starts from its first state with every push.",
-      laws.streams, "recurrent:Stream.push", "self.state = out.state", "pass")
+      laws.streams, "streaming:Stream.push", "self.state = out.state", "pass")
 _edit("layers.stream_reset", "Resetting some rows of a stream resets all.",
-      laws.streams, "recurrent:Stream.reset",
+      laws.streams, "streaming:Stream.reset",
       "chosen[rows] = True", "chosen[...] = True")
 _edit("layers.generate_input", "generate gives every step the first input.",
       laws.generation, "recurrent:generate", "if outputs else first", "if not steps else first")

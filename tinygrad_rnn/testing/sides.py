@@ -26,6 +26,7 @@ class Engine:
         inputs: list[Any] = list(subject.values)
         for k in subject.chosen:
             inputs[k] = subject.leaf(k, inputs[k])
+        self.subject, self.inputs = subject, inputs
         self.keys = [inputs[k]._key for k in subject.chosen]
         start = Leaf(np.zeros(0)).id
         self.outputs = subject.outputs(inputs)
@@ -40,7 +41,8 @@ class Engine:
             if isinstance(out, Tensor) and out.requires_grad:
                 for key, g in seed(out, v).items():
                     seeds[key] = seeds[key] + g if key in seeds else g
-        found = pull(seeds, set(self.keys), retain=True) if seeds else {}
+        with self.subject.standing_in(self.inputs):
+            found = pull(seeds, set(self.keys), retain=True) if seeds else {}
         return [found.get(key) for key in self.keys]
 
 

@@ -86,8 +86,14 @@ class Subject:
 
     def result(self, inputs: list[Any]) -> Any:
         """What f returns when these stand for the variables."""
-        stand_ins = {id(v.parameter): x for v, x in self._with(inputs) if v.parameter is not None}
         places: dict[Any, Any] = {v.leaf: x for v, x in self._with(inputs)}
+        with self.standing_in(inputs):
+            return self.f(*filled(self.args, places))
+
+    @contextmanager
+    def standing_in(self, inputs: list[Any]) -> Iterator[None]:
+        """Inside, the inputs are where the Parameters were: also when a checkpoint runs again."""
+        stand_ins = {id(v.parameter): x for v, x in self._with(inputs) if v.parameter is not None}
         with ExitStack() as stack:
             if self.modules:
                 known = lambda p: stand_ins.get(id(p), p)
@@ -96,7 +102,7 @@ class Subject:
                 if v.hidden and x is not v.parameter:
                     stack.enter_context(_holding(v.parameter, x))
                     stack.enter_context(no_grad())
-            return self.f(*filled(self.args, places))
+            yield
 
     def outputs(self, inputs: list[Any]) -> list[Any]:
         """The float arrays, or Tensors, among what f returns."""
@@ -141,10 +147,17 @@ class Gradients(Subject):
             live = isinstance(total, Tensor) and total.requires_grad
             found: Any = [None] * len(wanted)
             if live:
-                found = grad(total, wanted, create_graph=recorded, allow_unused=True)
+                with self.inner.standing_in(xs):
+                    found = grad(total, wanted, create_graph=recorded, allow_unused=True)
         pairs = zip(found, wanted, strict=True)
         every = [np.zeros(x.shape) if g is None else g for g, x in pairs]
         return every if recorded else [g.data if isinstance(g, Tensor) else g for g in every]
+
+    @contextmanager
+    def standing_in(self, inputs: list[Any]) -> Iterator[None]:
+        """As for the inner subject."""
+        with self.inner.standing_in(list(inputs[: len(self.inner.variables)])):
+            yield
 
     def result(self, inputs: list[Any]) -> Any:
         """For the branch log: the gradient takes the branches that the function took."""

@@ -12,7 +12,7 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 """
 
 from . import composed as _composed  # noqa: F401  (it fills a table)
-from . import errors, init, rules
+from . import errors, init, rules, zoo
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
 from .exchange import from_torch, to_torch
@@ -76,4 +76,5 @@ __all__ = [
     "softplus",
     "to_torch",
     "vjp_of",
+    "zoo",
 ]

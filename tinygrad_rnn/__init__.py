@@ -24,6 +24,7 @@ from .recurrent import RNN, BiRNN, Chain, RNNOutput, Stream, generate
 from .rules import primitive
 from .tensor import Tensor
 from .vjp import Array, defvjp, vjp_of
+from .wrappers import Readout, Residual, Stacked, VariationalDropout, Zoneout
 
 __version__ = "0.1.0"
 
@@ -44,8 +45,13 @@ __all__ = [
     "Parameter",
     "RNNCell",
     "RNNOutput",
+    "Readout",
+    "Residual",
+    "Stacked",
     "Stream",
     "Tensor",
+    "VariationalDropout",
+    "Zoneout",
     "binary_cross_entropy",
     "checkpoint",
     "clip_grad_norm",

@@ -26,6 +26,7 @@ LIMITS = {
     "composed": (["composed.py"], 240),
     "below the engine": (["arrays.py", "vjp.py", "record.py", "primitives.py"], 280),
     "on the engine": (["differentiate.py"], 175),
+    "wrappers": (["wrappers.py"], 200),
     "recurrent": (["cells.py", "recurrent.py"], 450),
     "streaming": (["streaming.py"], 60),
 }

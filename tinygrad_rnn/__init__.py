@@ -25,6 +25,7 @@ from .rules import primitive
 from .streaming import Stream
 from .tensor import Tensor
 from .vjp import Array, defvjp, vjp_of
+from .wrappers import Readout, Residual, Stacked, VariationalDropout, Zoneout
 
 __version__ = "0.1.0"
 
@@ -45,8 +46,13 @@ __all__ = [
     "Parameter",
     "RNNCell",
     "RNNOutput",
+    "Readout",
+    "Residual",
+    "Stacked",
     "Stream",
     "Tensor",
+    "VariationalDropout",
+    "Zoneout",
     "binary_cross_entropy",
     "checkpoint",
     "clip_grad_norm",

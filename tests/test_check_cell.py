@@ -4,27 +4,61 @@ import copy
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
 from tinygrad_rnn.testing.cells import LAWS
 
-LIBRARY = {
-    "RNNCell": lambda: tg.RNNCell(3, 4, rng=0),
-    "RNNCell relu, no bias": lambda: tg.RNNCell(2, 3, "relu", bias=False, rng=0),
-    "RNNCell float32": lambda: tg.RNNCell(2, 3, rng=0, dtype=np.float32),
-    "LSTMCell": lambda: tg.LSTMCell(3, 4, rng=0),
-    "GRUCell": lambda: tg.GRUCell(3, 4, rng=0),
-    "GRUCell, reset before": lambda: tg.GRUCell(1, 2, reset_after=False, rng=0),
+
+def gru(width=3, rng=0):
+    return tg.GRUCell(width, 3, rng=rng)
+
+
+LIBRARY = {  # a name: how to make it, and the widths of its x where they are several
+    "RNNCell": (lambda: tg.RNNCell(3, 4, rng=0), None),
+    "RNNCell relu, no bias": (lambda: tg.RNNCell(2, 3, "relu", bias=False, rng=0), None),
+    "RNNCell float32": (lambda: tg.RNNCell(2, 3, rng=0, dtype=np.float32), None),
+    "LSTMCell": (lambda: tg.LSTMCell(3, 4, rng=0), None),
+    "GRUCell": (lambda: tg.GRUCell(3, 4, rng=0), None),
+    "GRUCell, reset before": (lambda: tg.GRUCell(1, 2, reset_after=False, rng=0), None),
+    "Stacked": (lambda: tg.Stacked(gru(), tg.LSTMCell(3, 2, rng=1)), None),
+    "Readout": (lambda: tg.Readout(gru(), tg.Linear(3, 2, rng=0)), None),
+    "Residual": (lambda: tg.Residual(gru()), None),
+    "Zoneout": (lambda: tg.Zoneout(tg.LSTMCell(3, 2, rng=0), 0.3), (3, 4)),
+    "VariationalDropout": (lambda: tg.VariationalDropout(gru(), 0.3, rng=0), None),
+    "a nest": (lambda: tg.Stacked(tg.Residual(tg.Zoneout(gru(), 0.5)), gru(3, 1)), (3, 3)),
 }
+EXTRA = {"ProjectionLSTM": (4, 2), "CfC": (4,)}  # constructors that take more than two sizes
+ZOO = [
+    cell
+    for name, cell in vars(tg.zoo).items()
+    if isinstance(cell, type) and cell.__module__ == tg.zoo.__name__ and name[0] != "_"
+]
+for _cell in ZOO:
+    _sizes = EXTRA.get(_cell.__name__, (4,))
+    _make = lambda cell=_cell, sizes=_sizes: cell(3, *sizes, rng=0)
+    LIBRARY[_cell.__name__] = (_make, (3, 1) if _cell is tg.zoo.CfC else None)
 
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_cells_of_the_library_keep_every_law(name):
-    report = testing.check_cell(LIBRARY[name])
+    report = testing.check_cell(*LIBRARY[name])
     assert report.ok
     assert report.counts["PASS"] == len(LAWS)
     assert "13 of 13 laws" in report.text()
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+@settings(max_examples=max(1, settings().max_examples // 50))
+@given(seed=st.integers(1, 10_000))
+def test_they_keep_them_for_any_numbers(name, seed):
+    testing.check_cell(*LIBRARY[name], seed=seed)
+
+
+def test_the_zoo_is_large_enough():
+    assert len(ZOO) >= 18
 
 
 class Good(tg.Cell):

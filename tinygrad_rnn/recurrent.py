@@ -382,9 +382,10 @@ class Chain(Layer):
         valid: Any = None
         last: Any = None
         if lengths is not None or mask is not None:  # NaN in padding goes into no layer
-            at = np.shape(x)[:1] + np.shape(lengths) if mask is None else np.shape(mask)
+            x = map_tree(_array, x)
+            at = leaves(x)[0].shape[:1] + np.shape(lengths) if mask is None else np.shape(mask)
             valid = valid_steps(at, lengths, mask)
-            x = map_tree(partial(choose, valid), map_tree(_array, x))
+            x = map_tree(partial(choose, valid), x)
         for layer in self.layers:
             if not hasattr(layer, "initial_state"):
                 x, last = layer(x), None if last is None else layer(last)

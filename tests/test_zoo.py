@@ -25,10 +25,12 @@ ZOO = {
     "MinGRU": lambda **o: zoo.MinGRU(C, H, **o),
     "MinLSTM": lambda **o: zoo.MinLSTM(C, H, **o),
     "MinimalRNN": lambda **o: zoo.MinimalRNN(C, H, **o),
+    "NBRC": lambda **o: zoo.NBRC(C, H, **o),
     "FastGRNN": lambda **o: zoo.FastGRNN(C, H, **o),
     "IRNN": lambda **o: zoo.IRNN(C, H, **o),
     "IndRNN": lambda **o: zoo.IndRNN(C, H, **o),
     "AntisymmetricRNN": lambda **o: zoo.AntisymmetricRNN(C, H, **o),
+    "CoRNN": lambda **o: zoo.CoRNN(C, H, **o),
     "LinearStateRNN": lambda **o: zoo.LinearStateRNN(C, H, **o),
     "Clockwork": lambda **o: zoo.Clockwork(C, H, (1, 3), **o),
     "CfC": lambda **o: zoo.CfC(C, H, **o),
@@ -199,6 +201,14 @@ def minimal(p, x, h):
     return z + u * (h - z), z + u * (h - z)
 
 
+def nbrc(p, x, h):
+    inputs = x @ p["U"] + p["b"]
+    a = 1 + np.tanh(inputs[:, :H] + h @ p["V"][:, :H])
+    c = sig(inputs[:, H : 2 * H] + h @ p["V"][:, H:])
+    n = np.tanh(inputs[:, 2 * H :] + a * h)
+    return n + c * (h - n), n + c * (h - n)
+
+
 def fast_grnn(p, x, h):
     a = x @ p["U"] + h @ p["V"]
     z, n = sig(a + p["b_z"]), np.tanh(a + p["b_n"])
@@ -220,6 +230,12 @@ def antisymmetric(p, x, h):
     V = p["V"] - p["V"].T - 0.01 * np.eye(H)
     h = h + 0.1 * np.tanh(x @ p["U"] + h @ V + p["b"])
     return h, h
+
+
+def co_rnn(p, x, state):
+    y, z = state
+    force = np.tanh(x @ p["U"] + y @ p["V"] + z @ p["W"] + p["b"]) - y - z
+    return y + 0.1 * (z + 0.1 * force), (y + 0.1 * (z + 0.1 * force), z + 0.1 * force)
 
 
 def linear_state(p, x, z):
@@ -253,9 +269,9 @@ FORMULAS = {
     "PeepholeLSTM": peephole, "CoupledLSTM": coupled, "ProjectionLSTM": projection,
     "MultiplicativeLSTM": multiplicative, "LayerNormLSTM": layer_norm_lstm, "SLSTM": slstm,
     "JANET": janet, "LayerNormGRU": layer_norm_gru, "MGU": mgu, "UGRNN": ugrnn, "LiGRU": li_gru,
-    "MinGRU": min_gru, "MinLSTM": min_lstm, "MinimalRNN": minimal, "FastGRNN": fast_grnn,
-    "IRNN": irnn, "IndRNN": ind_rnn, "AntisymmetricRNN": antisymmetric,
-    "LinearStateRNN": linear_state, "Clockwork": clockwork, "CfC": cfc,
+    "MinGRU": min_gru, "MinLSTM": min_lstm, "MinimalRNN": minimal, "NBRC": nbrc,
+    "FastGRNN": fast_grnn, "IRNN": irnn, "IndRNN": ind_rnn, "AntisymmetricRNN": antisymmetric,
+    "CoRNN": co_rnn, "LinearStateRNN": linear_state, "Clockwork": clockwork, "CfC": cfc,
 }  # fmt: skip
 
 
@@ -358,6 +374,8 @@ def test_the_same_seed_makes_the_same_cell_and_none_is_an_error(name):
     assert all((first[key] == second[key]).all() for key in first)
     with pytest.raises(errors.RngError):
         ZOO[name]()
+    with pytest.raises(TypeError):
+        ZOO[name](rng=0, forgetbias=1)
 
 
 @each_cell
@@ -367,7 +385,7 @@ def test_each_gate_starts_orthogonal_and_gates_have_names(name):
     assert cell.U.shape == (C, count * H)
     assert cell.inputs == C
     if hasattr(cell, "V"):
-        for block in np.split(cell.V.data, count, axis=1):
+        for block in np.split(cell.V.data, cell.V.shape[1] // H, axis=1):
             np.testing.assert_allclose(block @ block.T, np.eye(len(block)), atol=1e-14)
 
 
@@ -442,6 +460,17 @@ def test_slow_clockwork_units_keep_still_between_their_steps():
     assert changed[:, :2].all()
     assert changed[:, 2:].all(axis=1).tolist() == [False, False, True, False, False, True]
     assert not changed[[0, 1, 3, 4], 2:].any()
+
+
+def test_nbrc_keeps_a_bit_where_it_feeds_itself_strongly():
+    cell = zoo.NBRC(1, 1, rng=0)
+    cell.U.data, cell.V.data = np.zeros((1, 3)), np.zeros((1, 2))
+    x, start = np.zeros((500, 2, 1)), np.array([[0.1], [-0.1]])
+    for a, kept in ((0.5, False), (1.5, True)):
+        cell.b.data = np.array([np.arctanh(a - 1), 0, 0])
+        h = tg.RNN(cell)(x, start).last.data
+        assert (np.sign(h) == np.sign(start)).all()
+        assert (np.abs(h) > 0.5).all() if kept else (np.abs(h) < 1e-9).all()
 
 
 def test_irnn_starts_by_remembering():

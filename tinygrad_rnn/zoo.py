@@ -29,23 +29,22 @@ from .module import Parameter
 from .vjp import Array
 
 
-class _Gated(Cell):
-    """What most cells below share: U (C, kH), V (H, kH), b (kH,) for the k gates; the state is h.
+def _bias(hidden: int, starts: list[float], dtype: Any) -> Parameter:
+    """b (kH,) for k gates, each with its own start."""
+    return Parameter(np.repeat(np.array(starts, dtype), hidden))
 
-    starts: what b starts with, by gate.
-    """
+
+class _Gated(Cell):
+    """What most cells below share: U (C, kH), V (H, kH), b (kH,) for k gates; the state is h."""
 
     gates: tuple[str, ...]
 
-    def __init__(
-        self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64, **starts: float
-    ) -> None:
+    def __init__(self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64) -> None:
         rng, count = init.generator(rng), len(self.gates)
         self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
         self.U = Parameter(init.glorot(rng, (inputs, hidden), count, dtype))
         self.V = Parameter(init.orthogonal(rng, hidden, count, dtype))
-        b = np.array([starts.get(gate, 0) for gate in self.gates], dtype)
-        self.b = Parameter(np.repeat(b, hidden))
+        self.b = _bias(hidden, [0] * count, dtype)
 
     def _split(self, z: Array) -> Any:
         """The gates' columns."""
@@ -77,7 +76,8 @@ class PeepholeLSTM(_Gated):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        super().__init__(inputs, hidden, rng, dtype, f=forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [0, forget_bias, 0, 0], dtype)
         self.p = Parameter(np.zeros(3 * hidden, dtype))
         self.state_shape = ((hidden,), (hidden,))
 
@@ -111,7 +111,8 @@ class CoupledLSTM(_Gated):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        super().__init__(inputs, hidden, rng, dtype, i=-forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [-forget_bias, 0, 0], dtype)
         self.state_shape = ((hidden,), (hidden,))
 
     def step(self, x: Array, state: Any) -> Any:
@@ -155,7 +156,7 @@ class ProjectionLSTM(Cell):
         self.inputs, self.hidden, self.state_shape = inputs, hidden, ((projected,), (hidden,))
         self.U = Parameter(init.glorot(rng, (inputs, hidden), 4, dtype))
         self.V = Parameter(init.orthogonal(rng, hidden, 4, dtype)[:projected])
-        self.b = Parameter(np.repeat(np.array([0, forget_bias, 0, 0], dtype), hidden))
+        self.b = _bias(hidden, [0, forget_bias, 0, 0], dtype)
         self.P = Parameter(init.glorot(rng, (hidden, projected), dtype=dtype))
 
     def step(self, x: Array, state: Any) -> Any:
@@ -188,7 +189,8 @@ class MultiplicativeLSTM(_Gated):
         dtype: Any = np.float64,
     ) -> None:
         rng = init.generator(rng)
-        super().__init__(inputs, hidden, rng, dtype, f=forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [0, forget_bias, 0, 0], dtype)
         self.U_m = Parameter(init.glorot(rng, (inputs, hidden), dtype=dtype))
         self.V_m = Parameter(init.orthogonal(rng, hidden, dtype=dtype))
         self.state_shape = ((hidden,), (hidden,))
@@ -226,12 +228,11 @@ class LayerNormLSTM(_Gated):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        super().__init__(inputs, hidden, rng, dtype, f=forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [0, forget_bias, 0, 0], dtype)
         self.gain_x, self.gain_h = (Parameter(np.ones(4 * hidden, dtype)) for _ in range(2))
-        self.gain_c, self.b_c = (
-            Parameter(np.ones(hidden, dtype)),
-            Parameter(np.zeros(hidden, dtype)),
-        )
+        self.gain_c = Parameter(np.ones(hidden, dtype))
+        self.b_c = Parameter(np.zeros(hidden, dtype))
         self.eps, self.state_shape = eps, ((hidden,), (hidden,))
 
     def step(self, x: Array, state: Any) -> Any:
@@ -268,7 +269,8 @@ class SLSTM(_Gated):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        super().__init__(inputs, hidden, rng, dtype, f=forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [0, forget_bias, 0, 0], dtype)
         self.state_shape = ((hidden,),) * 4
 
     def step(self, x: Array, state: Any) -> Any:
@@ -305,7 +307,8 @@ class JANET(_Gated):
         rng: Any = None,
         dtype: Any = np.float64,
     ) -> None:
-        super().__init__(inputs, hidden, rng, dtype, f=forget_bias)
+        super().__init__(inputs, hidden, rng, dtype)
+        self.b = _bias(hidden, [forget_bias, 0], dtype)
         self.beta = beta
 
     def step(self, x: Array, state: Array) -> Any:
@@ -454,7 +457,7 @@ class MinLSTM(Cell):
     ) -> None:
         self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
         self.U = Parameter(init.glorot(rng, (inputs, hidden), 3, dtype))
-        self.b = Parameter(np.repeat(np.array([forget_bias, 0, 0], dtype), hidden))
+        self.b = _bias(hidden, [forget_bias, 0, 0], dtype)
 
     def step(self, x: Array, state: Array) -> Any:
         """h'."""
@@ -486,6 +489,33 @@ class MinimalRNN(Cell):
         z = np.tanh(x @ self.U + self.b_z)
         u = sigmoid(state @ self.V + z @ self.W + self.b)
         return u * state + (1 - u) * z
+
+
+class NBRC(Cell):
+    """The bistable cell: a unit feeds itself with strength a; above 1 it can keep a bit for ever.
+
+    a = 1 + tanh(x U[a] + h V[a] + b[a]);  c = s(x U[c] + h V[c] + b[c])
+    h' = c h + (1 - c) tanh(x U[n] + a h + b[n])
+
+    Parameters: U (C, 3H), V (H, 2H), for a and c alone, b (3H,). State: h.
+    Source: Vecoven, Ernst and Drion 2020, arXiv:2006.05252.
+    """
+
+    gates = ("a", "c", "n")
+
+    def __init__(self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64) -> None:
+        rng = init.generator(rng)
+        self.inputs, self.hidden, self.state_shape = inputs, hidden, (hidden,)
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), 3, dtype))
+        self.V = Parameter(init.orthogonal(rng, hidden, 2, dtype))
+        self.b = _bias(hidden, [0, 0, 0], dtype)
+
+    def step(self, x: Array, state: Array) -> Any:
+        """h'."""
+        xa, xc, xn = np.split(x @ self.U + self.b, 3, axis=-1)
+        ha, hc = np.split(state @ self.V, 2, axis=-1)
+        a, c = 1 + np.tanh(xa + ha), sigmoid(xc + hc)
+        return c * state + (1 - c) * np.tanh(xn + a * state)
 
 
 class FastGRNN(Cell):
@@ -591,6 +621,43 @@ class AntisymmetricRNN(Cell):
         """h'."""
         turned = state @ (self.V - self.V.T) - self.gamma * state
         return state + self.eps * np.tanh(x @ self.U + turned + self.b)
+
+
+class CoRNN(Cell):
+    """Coupled oscillators, pushed by the input: y is where they are, z how fast they move.
+
+    z' = z + dt (tanh(x U + y V + z W + b) - gamma y - eps z);  y' = y + dt z'
+
+    dt          the length of the step
+    gamma, eps  how strongly a unit is drawn back to 0, and how strongly it is slowed down
+    Parameters: U (C, H), V (H, H), W (H, H), b (H,). State: (y, z); the output is y.
+    Source: Rusch and Mishra 2020, arXiv:2010.00951.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        dt: float = 0.1,
+        gamma: float = 1.0,
+        eps: float = 1.0,
+        rng: Any = None,
+        dtype: Any = np.float64,
+    ) -> None:
+        rng = init.generator(rng)
+        self.inputs, self.hidden, self.state_shape = inputs, hidden, ((hidden,), (hidden,))
+        self.dt, self.gamma, self.eps = dt, gamma, eps
+        self.U = Parameter(init.glorot(rng, (inputs, hidden), dtype=dtype))
+        self.V, self.W = (Parameter(init.orthogonal(rng, hidden, dtype=dtype)) for _ in range(2))
+        self.b = Parameter(np.zeros(hidden, dtype))
+
+    def step(self, x: Array, state: Any) -> Any:
+        """Output y', state (y', z')."""
+        y, z = state
+        push = np.tanh(x @ self.U + y @ self.V + z @ self.W + self.b)
+        z = z + self.dt * (push - self.gamma * y - self.eps * z)
+        y = y + self.dt * z
+        return y, (y, z)
 
 
 class LinearStateRNN(RNNCell):

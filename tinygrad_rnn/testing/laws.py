@@ -30,6 +30,7 @@ from ..recurrent import RNN, BiRNN, Chain, generate
 from ..rules import primitive
 from ..tensor import Tensor
 from ..vjp import RULES, Array, defvjp
+from ..wrappers import Readout, Residual, Stacked, VariationalDropout, Zoneout
 from .checks import check_grads, check_vjp, grad_report
 from .report import GradientError, GradReport
 
@@ -79,6 +80,7 @@ __all__ = [
     "ties_are_shared",
     "truncation",
     "vjp_checker_fails_what_is_wrong",
+    "wrappers_by_hand",
     "zero_gradients_at_zero",
 ]
 
@@ -952,6 +954,41 @@ def generation(count: int = 1, seed: int = 0) -> None:
             given = outputs[-1] @ back
         _agree(out.outputs, np.stack(outputs), "what is generated")
         _agree(out.state, state, "the state after generating")
+
+
+def wrappers_by_hand(count: int = 2, seed: int = 0) -> None:
+    """Cells made of cells do what their names say, step by step."""
+    for rng, cell, values, start in _runs(count, seed):
+        x, h = values[0], start
+        y, new = map_tree(_values, cell(x, h))
+        wide = GRUCell(cell.hidden, cell.hidden, rng=rng)
+        for p in wide.parameters():
+            p.data = p.data + rng.normal(size=p.shape) / 2
+        above = rng.normal(size=y.shape)
+        over = map_tree(_values, wide(y, above))
+        _agree(Stacked(cell, wide)(x, (h, above)), (over[0], (new, over[1])), "Stacked")
+        _agree(Residual(wide)(y, above)[0], y + over[0], "Residual")
+        linear = Linear(cell.hidden, 2, rng=rng)
+        _agree(Readout(cell, linear)(x, h)[0], linear(y), "Readout")
+        zoned = Zoneout(cell, 0.4)
+        draws = zoned.draws(1, x.shape[:1], rng)[0]
+        ends = np.cumsum([s.shape[-1] for s in leaves(h)])[:-1]
+        kept = [
+            np.where(d < 0.4, old, now)
+            for d, old, now in zip(np.split(draws, ends, -1), leaves(h), leaves(new), strict=True)
+        ]
+        found = leaves(zoned((x, draws), h)[1])
+        _agree(tuple(found), tuple(kept), "Zoneout keeps old values where a draw is below p")
+        mean = [0.4 * old + 0.6 * now for old, now in zip(leaves(h), leaves(new), strict=True)]
+        _agree(tuple(leaves(zoned.eval()(x, h)[1])), tuple(mean), "Zoneout's expectation")
+        dropped = VariationalDropout(cell, 0.5, rng=rng)
+        _, x_mask, h_mask = first = dropped.initial_state(x.shape[:1])
+        masked = [leaves(h)[0] * h_mask, *leaves(h)[1:]]
+        rest = iter(masked)
+        expected = cell(x * x_mask, map_tree(lambda _, rest=rest: next(rest), h))
+        output, after = dropped(x, (h, *first[1:]))
+        _agree((output, after[0]), map_tree(_values, expected), "VariationalDropout")
+        _holds(after[1] is x_mask and after[2] is h_mask, "its masks stay the same over time")
 
 
 def how_cells_start(count: int = 2, seed: int = 0) -> None:

@@ -697,6 +697,20 @@ _edit("layers.stream_reset", "Resetting some rows of a stream resets all.",
 _edit("layers.generate_input", "generate gives every step the first input.",
       laws.generation, "recurrent:generate", "if outputs else first", "if not steps else first")
 
+_edit("layers.stacked_input", "Every cell of a Stacked gets x, not the output below it.",
+      laws.wrappers_by_hand, "wrappers:Stacked.step",
+      "y, new = cell(y, old)", "y, new = cell(x, old)")
+_edit("layers.residual_lost", "Residual does not add x.",
+      laws.wrappers_by_hand, "wrappers:Residual.step", "values + output", "output")
+_edit("layers.zoneout_inverted", "Zoneout keeps what it should replace.",
+      laws.wrappers_by_hand, "wrappers:Zoneout.step",
+      "np.where(keep, old, fresh)", "np.where(keep, fresh, old)")
+_edit("layers.zoneout_expectation", "Zoneout's expectation has p and 1 - p exchanged.",
+      laws.wrappers_by_hand, "wrappers:Zoneout.step",
+      "p * old + (1 - p) * fresh", "(1 - p) * old + p * fresh")
+_edit("layers.dropout_mask_of_h", "VariationalDropout does not mask h.",
+      laws.wrappers_by_hand, "wrappers:VariationalDropout.step", "h * h_mask", "h")
+
 # checker: a checker that lets wrong gradients pass
 
 _edit("checker.never_raises", "check_grads raises for nothing.",

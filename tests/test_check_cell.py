@@ -51,7 +51,7 @@ def test_cells_of_the_library_keep_every_law(name):
 
 
 @pytest.mark.parametrize("name", LIBRARY)
-@settings(max_examples=max(1, settings().max_examples // 50))
+@settings(max_examples=max(1, settings().max_examples // 200))
 @given(seed=st.integers(1, 10_000))
 def test_they_keep_them_for_any_numbers(name, seed):
     testing.check_cell(*LIBRARY[name], seed=seed)

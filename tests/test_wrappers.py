@@ -374,6 +374,36 @@ def test_draws_are_in_0_1_repeatable_and_of_the_parameters_dtype(dtype):
     np.testing.assert_array_equal(draws, cell.draws(500, (20,), rng=np.random.default_rng(1)))
 
 
+def test_a_draw_equal_to_p_takes_the_new_value():
+    cell = tg.Zoneout(tg.RNNCell(C, 4, rng=0), 0.5)
+    x, state = np.ones((2, C)), cell.initial_state((2,))
+    equal(cell((x, np.full((2, 4), 0.5)), state), cell.cell(x, state))
+
+
+def test_a_zoneout_in_a_zoneout_takes_the_columns_after_the_outer_ones():
+    cell = tg.Zoneout(tg.Zoneout(tg.RNNCell(C, 4, rng=0), 0.5), 0.5)
+    x, state = np.ones((2, C)), cell.initial_state((2,)) + 0.5
+    draws = np.ones((2, 8))
+    draws[:, 4:6] = 0  # the inner one keeps two elements, the outer one none
+    _, new = cell((x, draws), state)
+    np.testing.assert_array_equal(new.data == 0.5, [[True, True, False, False]] * 2)
+
+
+def test_without_zoneout_a_tuple_goes_to_the_first_cell_as_it_is():
+    class Gaps(tg.Cell):
+        state_shape = (C,)
+
+        def step(self, x, state):
+            values, gap = x
+            return np.tanh(values) + state * np.exp(-gap)
+
+    cell = tg.Stacked(Gaps(), tg.RNNCell(C, 2, rng=0, dtype=np.float32))
+    assert [s.dtype for s in cell.initial_state()] == [np.float32] * 2  # though Gaps has none
+    x = np.ones((4, 2, C)), np.ones((4, 2, 1))
+    first = tg.RNN(cell.cells[0])(x).outputs
+    equal(tg.RNN(cell)(x).outputs, tg.RNN(cell.cells[1])(first).outputs, 1e-14)
+
+
 # ----- VariationalDropout ------------------------------------------------------------------------
 
 
@@ -459,6 +489,8 @@ MISUSES = [
      lambda: tg.RNN(tg.Zoneout(RNN3, 0.5))(np.ones((2, 2, C)))),
     (SHAPE, r"Zoneout\(RNNCell\): .*draws has 4 numbers.*got shapes \(2, 3\) and \(2, 3\)\. Make",
      lambda: tg.RNN(tg.Zoneout(RNN3, 0.5))((np.ones((2, 2, C)), np.ones((2, 2, 3))))),
+    (SHAPE, r"Zoneout\(RNNCell\): in x = \(values, draws\)",
+     lambda: tg.Zoneout(RNN3, 0.5)((np.ones((2, C)), np.ones((2, 4)), 0), np.ones((2, 4)))),
     (SHAPE, r"Stacked\(Zoneout\(RNNCell\)\): .*draws has 4 numbers.*\(2, 5\)",
      lambda: tg.RNN(tg.Stacked(tg.Zoneout(RNN3, 0.5)))((np.ones((2, 2, C)), np.ones((2, 2, 5))))),
     (CELL, r"Residual\(RNNCell\) has no Zoneout", lambda: tg.Residual(RNN3).draws(2, (), 0)),

@@ -272,7 +272,7 @@ def test_second_order_catches_what_first_order_cannot(rule_of):
     constant = lambda g, out: g * (1 - np.square(out.data if isinstance(out, tg.Tensor) else out))
     x = np.array([0.3, -1.0])
     rule_of(np.tanh, right)
-    report = testing.check_grads(np.tanh, x, order=2)
+    report = testing.check_grads(lambda x: np.tanh(x), x, order=2)
     names = {f.argument for f in report.findings}
     assert names == {"x", "x, order 2", "the cotangent of output 0"}
     rule_of(np.tanh, constant)

@@ -43,6 +43,15 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
+def refilled(tree: Any, arrays: Any) -> Any:
+    """A nest of the same form, of other arrays.
+
+    refilled((1, {"c": 2}), [3, 4])      # (3, {'c': 4})
+    """
+    rest = iter(arrays)
+    return map_tree(lambda _: next(rest), tree)
+
+
 def summary(value: Any) -> str:
     """What somebody gave, for an error: `a tuple of 3`, `a dict of c, h`, `an array (2, 4)`.
 

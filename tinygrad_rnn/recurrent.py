@@ -25,7 +25,7 @@ from .differentiate import checkpoint, no_grad
 from .errors import CellError, NotBuiltError, ShapeError
 from .functions import valid_steps
 from .module import Module, Parameter, find
-from .nests import form, leaves, map_tree, summary
+from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, record, recording
 from .streaming import Stream, choose
 from .tensor import Tensor
@@ -443,7 +443,7 @@ def _checkpointed(run: Callable[..., Any]) -> Callable[..., Any]:
         parts = list(checkpoint(flat)(state))
         outputs, rest = parts[: end - first], iter(parts[end - first :])
         count = len(outputs) if len(parts) > len(outputs) + len(leaves(state)) else 1
-        return outputs, [map_tree(lambda _: next(rest), state) for _ in range(count)]
+        return outputs, [refilled(state, rest) for _ in range(count)]
 
     return go
 

@@ -16,7 +16,7 @@ from . import init
 from .cells import Cell
 from .errors import CellError, ShapeError, not_a_cell
 from .functions import dropout
-from .nests import leaves, map_tree
+from .nests import leaves, refilled
 from .vjp import Array
 
 
@@ -252,7 +252,7 @@ class Zoneout(Wrapper):
                 zoned.append(p * old + (1 - p) * fresh)
             if output is fresh:
                 output = zoned[-1]
-        return output, _filled(new, zoned)
+        return output, refilled(new, zoned)
 
 
 class VariationalDropout(Wrapper):
@@ -328,9 +328,9 @@ class VariationalDropout(Wrapper):
                     f"{self.name}: x has shape {values.shape}, its mask {x_mask.shape}: the width "
                     f"must be {self.inputs}"
                 )
-            x = _filled(x, [values * x_mask, *others])
+            x = refilled(x, [values * x_mask, *others])
             h, *rest = leaves(inner)
-            inner = _filled(inner, [h * h_mask, *rest])
+            inner = refilled(inner, [h * h_mask, *rest])
         output, new = self.cell(x, inner)
         return output, (new, x_mask, h_mask)
 
@@ -355,9 +355,3 @@ def _probability(cell: str, name: str, p: Any, largest: float) -> float:
             f"{cell}: {name}={p!r}, a probability, must be in [0, 1{']' if largest == 1 else ')'}"
         )
     return float(p)
-
-
-def _filled(tree: Any, arrays: list[Any]) -> Any:
-    """A nest of this form, of other arrays."""
-    rest = iter(arrays)
-    return map_tree(lambda _: next(rest), tree)

@@ -25,7 +25,7 @@ from ..differentiate import checkpoint, grad, hvp, jvp, no_grad
 from ..errors import ConversionError, GraphFreedError, UnusedInputError
 from ..functions import log_softmax, logsumexp, root_mean_square, sigmoid, softmax, softplus
 from ..module import Linear
-from ..nests import leaves, map_tree
+from ..nests import leaves, map_tree, refilled
 from ..recurrent import RNN, BiRNN, Chain, generate
 from ..rules import primitive
 from ..tensor import Tensor
@@ -984,8 +984,7 @@ def wrappers_by_hand(count: int = 2, seed: int = 0) -> None:
         dropped = VariationalDropout(cell, 0.5, rng=rng)
         _, x_mask, h_mask = first = dropped.initial_state(x.shape[:1])
         masked = [leaves(h)[0] * h_mask, *leaves(h)[1:]]
-        rest = iter(masked)
-        expected = cell(x * x_mask, map_tree(lambda _, rest=rest: next(rest), h))
+        expected = cell(x * x_mask, refilled(h, masked))
         output, after = dropped(x, (h, *first[1:]))
         _agree((output, after[0]), map_tree(_values, expected), "VariationalDropout")
         _holds(after[1] is x_mask and after[2] is h_mask, "its masks stay the same over time")

@@ -463,7 +463,6 @@ def test_cells_are_of_all_kinds_and_the_same_for_the_same_seed():
 @few
 @given(st.data())
 def test_calls_of_one_operation(data):
-    pytest.importorskip("tinygrad_rnn.testing.cases")
     call = data.draw(strategies.calls(np.concatenate))
     testing.check_grads(call, *call.inputs)
     again = eval(repr(call), {"Call": strategies.Call, "concatenate": np.concatenate})
@@ -764,8 +763,6 @@ def rnn(x, lengths):
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 @pytest.mark.parametrize("public", PUBLIC, ids=lambda f: f.__name__)
 def test_the_examples_in_docstrings_work(public):
-    if public in (strategies.Call, strategies.calls, properties.grad_property):
-        pytest.importorskip("tinygrad_rnn.testing.cases")
     names = {**vars(strategies), "np": np, "given": given, "rnn": rnn}
     names |= {"my_function": cube, "my_norm": np.linalg.norm, "MyCell": MyCell}
     names |= {

@@ -193,17 +193,16 @@ def _checked(f: Callable[..., Any], args: list[Any], fixed: dict[str, Any]) -> G
     try:
         report = check_grads(f, *args, **fixed)
     except GradientError as error:
-        _tell(error.report, fixed.get("rtol", 1e-9))
+        _tell(error.report)
         raise
-    _tell(report, fixed.get("rtol", 1e-9))
+    _tell(report)
     note(report.text())  # a GradientError carries its report itself
     return report
 
 
-def _tell(report: GradReport, rtol: float) -> None:
+def _tell(report: GradReport) -> None:
     """The verdict as an event; as target how large the largest error is beside its tolerance."""
     event(f"verdict: {report.verdict}")
-    allowed = [10 * x.numeric.error + rtol * x.scale for x in report.findings]
-    ratios = [x.difference / a for x, a in zip(report.findings, allowed, strict=True) if a > 0]
+    ratios = [x.difference / x.allowed for x in report.findings if x.allowed > 0]
     worst = max((r for r in ratios if math.isfinite(r)), default=0.0)
     target(math.log10(min(max(worst, 1e-6), 1e6)), label="log10 of error / tolerance")

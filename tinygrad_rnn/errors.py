@@ -152,6 +152,14 @@ def value_read(what: str) -> TraceError:
     )
 
 
+def impure_step(cell: str, how: str) -> TraceError:
+    """A step that does not depend on x and state alone."""
+    return TraceError(
+        f"{cell}.step is impure: {how}. A traced step runs once, so all memory must be in the state, and "
+        "nothing random in a step (draws come in with x). Or use scan=False"
+    )
+
+
 def whole_output(who: str) -> ShapeError:
     """An RNNOutput given to a loss or to Linear."""
     return ShapeError(

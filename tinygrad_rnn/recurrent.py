@@ -22,11 +22,12 @@ import numpy as np
 from . import errors, init
 from .cells import Cell
 from .differentiate import checkpoint, no_grad
-from .errors import CellError, NotBuiltError, ShapeError
+from .errors import CellError, ShapeError
 from .functions import valid_steps
 from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, record, recording
+from .scan.loop import Loop
 from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array
@@ -60,7 +61,9 @@ class RNN(Layer):
         out.outputs.shape, out.last.shape         # (5, 2, 4), (2, 4)
 
     cell         any Cell
-    scan         True is for a traced, faster loop; it is not there yet and raises NotBuiltError
+    scan         True: one step is traced, split and emitted as NumPy, and that runs: the same
+                 numbers to rounding, several times faster. May be set at any time. Raises
+                 TraceError for a step that reads values or has a memory of its own
     checkpoint   k: keep the graph of k steps at a time only, and run each k steps once more on the
                  way back. Memory for time: the same numbers
     reverse      True runs from the last step to the first; outputs stay aligned with x
@@ -79,20 +82,10 @@ class RNN(Layer):
         if not isinstance(cell, Cell):
             raise errors.not_a_cell(type(self).__name__, cell)
         self.cell, self.scan, self.reverse = cell, scan, reverse
-        self.checkpoint = _count("checkpoint", checkpoint)
+        self.checkpoint, self.traced = _count("checkpoint", checkpoint), Loop()
         self.start = None
         if train_state:
             self.start = map_tree(Parameter, cell.initial_state((), self._dtype(())))
-
-    @property
-    def scan(self) -> bool:
-        """Whether the loop is traced; only False works yet."""
-        return False
-
-    @scan.setter
-    def scan(self, value: bool) -> None:
-        if value:
-            raise NotBuiltError("scan=True, the traced loop, is not there yet: use scan=False")
 
     @property
     def name(self) -> str:
@@ -153,7 +146,31 @@ class RNN(Layer):
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
-        x_steps = map_tree(list, x)
+        looked_at = record.tracing or record.watch or record.check
+        fast = self.scan and not looked_at and isinstance(leaves(x)[0], Tensor)
+        loop = partial(self.traced, self) if fast else self._plain
+        outputs, state, states = loop(x, state, start, valid, resets, truncate, return_states)
+        if valid is None:
+            last = outputs[0 if self.reverse else -1]
+        else:
+            # rows without a valid step end at an invalid one, whose output is 0: as they should
+            at = valid.argmax(axis=0) if self.reverse else steps - 1 - valid[::-1].argmax(axis=0)
+            last = outputs[(at, np.arange(len(at)))] if batch else outputs[int(at)]
+        return RNNOutput(outputs, last, state, states)
+
+    def _plain(
+        self,
+        x: Any,
+        state: Any,
+        start: Any,
+        valid: Any,
+        resets: Any,
+        truncate: int | None,
+        return_states: bool,
+    ) -> tuple[Any, Any, Any]:
+        """The loop as it is defined: outputs, the last state, and all states where asked for."""
+        x_steps, steps = map_tree(list, x), len(leaves(x)[0])
+        batch = leaves(x)[0].shape[1:-1]
         times = list(range(steps))[:: -1 if self.reverse else 1]
         path = ".".join(filter(None, [record.place.path, self.name]))
         direction = "reverse" if self.reverse else "forward"
@@ -187,16 +204,9 @@ class RNN(Layer):
         state, states = states[-1], states[1:]
         if self.reverse:
             outputs, states = outputs[::-1], states[::-1]
-        joined = np.stack(outputs)
-        if valid is None:
-            last = outputs[0 if self.reverse else -1]
-        else:
-            joined = choose(valid, joined)
-            # rows without a valid step end at an invalid one, whose output is 0: as they should
-            at = valid.argmax(axis=0) if self.reverse else steps - 1 - valid[::-1].argmax(axis=0)
-            last = joined[(at, np.arange(len(at)))] if batch else joined[int(at)]
         every = map_tree(lambda *a: np.stack(a), *states) if return_states else None
-        return RNNOutput(joined, last, state, every)
+        joined = np.stack(outputs)
+        return joined if valid is None else choose(valid, joined), state, every
 
     def _checked_shape(self, x: Any) -> tuple[int, ...]:
         """(T, N) or (T,), of x or of every array in it."""

@@ -130,7 +130,7 @@ class Writer:
         self.up, self.readable = up, readable
         self.head: list[str] = []  # views of buffers, named once
         self.memo: dict[str, str] = {}
-        self.rows: dict[str, tuple[str, Store]] = {}  # by name: an array with time first, from where
+        self.rows: dict[str, tuple[str, Store, bool]] = {}  # names in the loop: of which array
         self.used: dict[str, Store] = {}  # every store that the text mentions
         self.constants: dict[str, Any] = {}  # what the text needs that is no array of the plan
         self.weights: list[str] = []  # joined weights: made once a call
@@ -197,8 +197,9 @@ class Writer:
         place = self.places[v]
         if self.in_stack(v):
             if place.store is not None and place.store.carried and self.readable:
-                return f"{self.store(place.store)}[t{' + 1' * (place.row == place.store.up)}]"
-            return self._row(self.whole(v), self.base(v))
+                later = " + 1" * (place.row == place.store.up)
+                return f"{self.store(place.store)}[t{later}{', ...' * (not v.shape)}]"
+            return self._row(self.whole(v), self.base(v), not v.shape)
         if place.view:
             op, k = place.view
             return self.named(v.name, str(forms.view(op, k, self.step(op.ins[0]), False)))
@@ -206,10 +207,10 @@ class Writer:
         name = self.store(place.store)
         return name if place.member is None else self.named(v.name, f"{name}[{place.member}]")
 
-    def _row(self, whole: str, store: Store) -> str:
+    def _row(self, whole: str, store: Store, point: bool = False) -> str:
         if self.readable:
-            return f"{whole}[t]"
-        self.rows.setdefault(f"{whole}_t", (whole, store))
+            return f"{whole}[t{', ...' * point}]"
+        self.rows.setdefault(f"{whole}_t", (whole, store, point))
         return f"{whole}_t"
 
     def base(self, v: Var) -> Store:
@@ -264,7 +265,7 @@ class Writer:
             return f"np.dtype('{value}')"
         if value is None or isinstance(value, (bool, int, float, str)):
             return self.number(value) if isinstance(value, float) else repr(value)
-        if type(value) is tuple and all(type(v) in (int, tuple, str) for v in value):
+        if type(value) is tuple and all(type(v) in (int, tuple) for v in value):
             return f"({''.join(self.keyword(item) + ', ' for item in value)})"
         name = self.names.new("given")
         self.constants[name] = value
@@ -284,7 +285,7 @@ class Writer:
 
     def write(self, function: str, args: Iterable[str], out: str) -> str:
         """A call that writes its result into `out`."""
-        by_name = "out=" if self.readable else ""
+        by_name = "out=" if self.readable or "imum" in function else ""  # np.maximum insists
         return f"{function}({', '.join(args)}, {by_name}{out})"
 
     def copy(self, out: str, value: str) -> str:
@@ -385,6 +386,11 @@ class Writer:
             t = next(c for c in "tuvwxyzabcdefghijklmnopqrs" if c not in "".join(op.static["labels"]))
             inner = [name if v in self.fixed else t + name for name, v in zip(inner, op.ins, strict=True)]
             return [self.copy(target, f"np.einsum('{','.join(inner)}->{t}{result}', {', '.join(args)})")]
+        if op.several:
+            names = [self.names.new(v.name) for v in op.outs]
+            pairs = zip(op.outs, names, strict=True)
+            copies = [self.copy(see(v), name) for v, name in pairs]
+            return [f"{', '.join(names)}, = {self.expression(op, args)}", *copies]
         return [self.copy(target, self.expression(op, args))]
 
     def _order(self, op: Op) -> str:
@@ -419,11 +425,11 @@ class Writer:
         if lifted and b in self.fixed and len(b.shape) == 2 and b.shape[0] and b.shape[1] and same and flat_out:
             left, out = f"{left}.reshape(-1, {b.shape[0]})", f"{out}.reshape(-1, {b.shape[1]})"
             return self.write(self.numpy("dot"), [left, right], out)
-        if lifted:
+        if lifted and not (b in self.fixed and len(b.shape) == 2):
             rank = max(len(a.shape), len(b.shape))
             left = left if a in self.fixed else forms.padded(left, max(0, rank - len(a.shape)))
             right = right if b in self.fixed else forms.padded(right, max(0, rank - len(b.shape)))
-        elif same and len(a.shape) <= 2 and len(b.shape) == 2:
+        elif not lifted and same and len(a.shape) <= 2 and len(b.shape) == 2:
             return self.write(self.numpy("dot"), [left, right], out)
         return self.write(self.numpy("matmul"), [left, right], out)
 
@@ -517,8 +523,8 @@ class Writer:
                 if store.kind == "block"
                 else f"rows(R, {whole + turn!r}, base + lo, {whole}{turn})"
                 if store.kind == "kept"
-                else f"{whole}{turn}"
-                for whole, store in self.rows.values()
+                else f"{'points' * point}({whole}{turn})"
+                for whole, store, point in self.rows.values()
             ]
             names = "".join(f"{row}, " for row in self.rows)
             over = f"({names}) in zip({', '.join(lists)})" if lists else "_ in range(hi - lo)"

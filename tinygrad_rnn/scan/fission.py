@@ -77,8 +77,13 @@ def live(ops: list[Op], kept: Iterable[Var]) -> list[Op]:
     return found[::-1]
 
 
-def tidied(ops: list[Op], kept: Iterable[Var]) -> tuple[list[Op], Alias]:
-    """Every value computed once, nothing that changes nothing, and a - b for a + -b."""
+def tidied(
+    ops: list[Op], kept: Iterable[Var], differentiable: bool = False
+) -> tuple[list[Op], Alias]:
+    """Every value computed once, nothing that changes nothing, and a - b for a + -b.
+
+    What will be differentiated keeps its detach.
+    """
     alias: Alias = {}
     seen: dict[Any, Op] = {}
     negated: dict[Var, Any] = {}
@@ -88,7 +93,9 @@ def tidied(ops: list[Op], kept: Iterable[Var]) -> tuple[list[Op], Alias]:
         f, out = op.function, op.outs[0]
         operand = op.ins[0] if op.ins and isinstance(op.ins[0], Var) else None
         same = operand is not None and (operand.shape, operand.dtype) == (out.shape, out.dtype)
-        if same and f in (np.positive, detach, astype, np.reshape, np.broadcast_to):
+        if same and f in (np.positive, detach, astype, np.reshape, np.broadcast_to) and not (
+            differentiable and f is detach
+        ):
             alias[out] = operand  # type: ignore[assignment]
             continue
         if f is np.negative:

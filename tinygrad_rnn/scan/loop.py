@@ -60,9 +60,7 @@ class Loop:
                 truncate,
                 layer.checkpoint,
             )
-        outs = [*run.outputs(), *run.state]
-        for out in outs:
-            out.setflags(write=False)
+        outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         if not plan.compared:
             self._compare(layer, plan, x, state, start, valid, resets, outs)
         self.last = plan
@@ -114,7 +112,7 @@ class Loop:
         plan = self.plans.get(key)
         if plan is not None and plan.still_holds():
             return plan, inventory.tensors
-        plan = self._made(layer, x, state, start, valid is not None, states)
+        plan = self._made(layer, x, state, start, valid is not None, resets is not None, states)
         plan.remember(inventory)
         if Inventory(layer.cell).key != inventory.key:
             raise errors.impure_step(type(layer.cell).__name__, "it changes the cell")
@@ -123,7 +121,9 @@ class Loop:
         self.plans[key] = plan
         return plan, inventory.tensors
 
-    def _made(self, layer: Any, x: Any, state: Any, start: Any, valid: bool, states: bool) -> Plan:
+    def _made(
+        self, layer: Any, x: Any, state: Any, start: Any, valid: bool, resets: bool, states: bool
+    ) -> Plan:
         first = -1 if layer.reverse else 0
         batch = leaves(x)[0].shape[1:-1]
         with explained(type(layer.cell).__name__):
@@ -133,7 +133,7 @@ class Loop:
                 map_tree(_array, state),
                 map_tree(_array, start),
                 valid,
-                start != (),
+                resets,
                 lambda output, new, old: layer._check_step(output, new, old, batch, 0),
                 {id(p): name for name, p in layer.cell.named_parameters().items()},
             )
@@ -142,6 +142,13 @@ class Loop:
         grads = {v for v, a in ways if _key(a)}
         back = record.tracking and (grads or any(map(_key, leaves(state))))
         return Plan(step, states, grads if back else None, layer.reverse)
+
+
+def _frozen(a: np.ndarray) -> np.ndarray:
+    """What the user gets: read-only. A checkpoint's second run writes the same numbers again."""
+    view = a[...]
+    view.setflags(write=False)
+    return view
 
 
 def _array(a: Any) -> Any:

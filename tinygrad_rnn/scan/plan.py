@@ -79,7 +79,7 @@ class Step:
         for var, (_, name) in zip(self.old, zip(outs[1:], outs[1:], strict=True), strict=True):
             if name.named:
                 var.name = name.name
-        ops, alias = tidied(recorder.ops, outs)
+        ops, alias = tidied(recorder.ops, outs, differentiable=True)
         outs = [alias.get(v, v) for v in outs]
         ops, alias = gates_apart(ops, set(outs))
         outs = [alias.get(v, v) for v in outs]
@@ -160,7 +160,7 @@ class Half:
         self.stores = list(writer.used.values())
         self.outputs = program.output_places
         self.constants = constants  # what a rule brought in
-        scope = {"np": np, "rows": rows, **writer.constants}
+        scope = {"np": np, "rows": rows, "points": points, **writer.constants}
         self.once = compile("\n".join(once + writer.weights), "<scan: once>", "exec")
         self.end = compile("\n".join(end), "<scan: end>", "exec")
         exec(compile(block, "<scan: block>", "exec"), scope)
@@ -186,8 +186,13 @@ def rows(known: dict[Any, Any], name: str, at: int, array: np.ndarray) -> list[A
     if found is None:
         if len(known) > 2000:
             known.clear()
-        found = known[key] = list(array)
+        found = known[key] = list(array) if array.ndim > 1 else points(array)
     return found
+
+
+def points(array: np.ndarray) -> list[Any]:
+    """The elements, as arrays without axes that can be written into."""
+    return [array[k, ...] for k in range(len(array))]
 
 
 def _program(

@@ -454,12 +454,13 @@ class Writer:
             self.reads_fixed[name] = None
             return name
 
+        stacked = f"np.stack(({rights})){'[:' + ', None' * (len(shape) - 2) + ']' if len(shape) > 2 else ''}"
         dot, matmul = self.numpy("dot"), self.numpy("matmul")
         if op.function is products:
             if one_row:
                 w = weight(f"np.concatenate(({rights}), axis=1)")
                 return [self.write(dot, [self.step(a), w], self._step_of_part(out, flat=True))]
-            w = weight(f"np.stack(({rights}))")
+            w = weight(stacked)
             return [self.write(matmul, [self.step(a), w], self.step(out))]
         target = self.step(out)
         if one_row:
@@ -470,7 +471,7 @@ class Writer:
             side = Store(name, "temp", (shape[0], gates * inner), a.dtype)
             view = self.named(f"{name}_gates", f"{self.store(side)}.reshape({shape[0]}, {gates}, {inner}).swapaxes(0, 1)")
             return [self.copy(view, self.step(a)), self.write(dot, [name, w], target)]
-        w = weight(f"np.stack(({rights}))")
+        w = weight(stacked)
         each = Store(self.names.new(f"{out.name}_each"), "temp", (gates, *shape[:-1], outer), out.dtype)
         reduce = "np.add.reduce" if self.readable else self._global("np_add_reduce", "add.reduce")
         axis = "axis=0, out=" if self.readable else "0, None, "

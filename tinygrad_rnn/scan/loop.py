@@ -13,7 +13,7 @@ from ..differentiate import _lifted_vjp, no_grad
 from ..graph import Key, Node, pull, zeros
 from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, apply, wrap
 from ..vjp import defvjp, rule_of
 from .plan import Plan, Run, Step
 from .trace import Var, explained
@@ -237,15 +237,18 @@ def _scanned_vjp(
 
 def _recorded_vjp(g: tuple[Any, ...], run: Run, wanted: dict[Var, Key]) -> tuple[Any, ...]:
     """Derivatives of derivatives: the step's calls once more, one by one, on what the run had."""
-    given = {v: wrap(a, *wanted.get(v, ())) for v, a in run.inputs().items()}
+    given: dict[Var, Any] = run.inputs()
     with recording(tracking=True):
-        outs = run.replay(given)
+        for v, key in wanted.items():  # a node each: the same Tensor may come in twice
+            given[v] = apply(np.positive, wrap(given[v], *key))
+        outs = run.replay({v: a if isinstance(a, Tensor) else wrap(a) for v, a in given.items()})
     seeds: dict[Key, Any] = {}
     for out, part in zip(outs, g, strict=True):
         if out._key is not None:
             seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
-    found = pull(seeds, set(wanted.values()), True, _lifted_vjp, cut=True)
-    return tuple(found[key] if key in found else zeros(key) for key in wanted.values())
+    keys = [given[v]._key for v in wanted]
+    found = pull(seeds, set(keys), True, _lifted_vjp, cut=True)
+    return tuple(found[key] if key in found else zeros(key) for key in keys)
 
 
 defvjp(scanned, joint=_scanned_vjp)

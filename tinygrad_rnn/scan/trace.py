@@ -97,7 +97,8 @@ class Recorder:
         self.titles = titles  # of Parameters, by id
         self.ops: list[Op] = []
         self.known: dict[int, Var] = {}
-        self.tensor: dict[Var, Any] = {}  # and back; so the objects live, and their ids stay valid
+        self.tensor: dict[Var, Any] = {}  # and back
+        self.alive: list[Any] = []  # an id is good only as long as its object lives
         self.note: tuple[str, str] | None = None  # name and line, where they are not in a frame
 
     def var(self, operand: Any) -> Any:
@@ -116,6 +117,7 @@ class Recorder:
         """Let an object stand for a Var from now on."""
         self.known[id(operand)] = var
         self.tensor[var] = operand
+        self.alive.append(operand)
         return var
 
     def known_as(self, var: Var, value: Any) -> Any:

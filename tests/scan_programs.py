@@ -787,9 +787,14 @@ class Case:
         base = self.expected if wide else run(self, scan=False)
         near = run(self, scan=False, scale=1e-9)
         self.dtype, self.x_dtype = dtype, x_dtype
-        gain = GAIN if dtype == np.float64 else GAIN / 5
+        gain = GAIN if wide else GAIN / 5
         self.gain = max(_distance(near[name], base[name]) / 1e-9 for name in base)
         return all(_distance(near[name], base[name]) <= 1e-9 * gain for name in base)
+
+    @property
+    def tolerance(self):
+        """That of the narrower dtype: what is computed of x alone is in x's."""
+        return max(TOLERANCE[self.dtype], TOLERANCE[self.x_dtype])
 
     def __str__(self):
         given = {name: np.asarray(v).tolist() for name, v in self.options.items() if v is not None}
@@ -887,7 +892,7 @@ def failure(seed, ops=None, without=(), always=()):
     """What is wrong with a case, as a text; None where scan equals the plain loop."""
     case = Case(seed, ops, without, always)
     try:
-        lines = differences(run(case, scan=True), case.expected)
+        lines = differences(run(case, scan=True), case.expected, case.tolerance)
     except Exception as error:
         lines = [f"{type(error).__name__}: {error}"]
     return "\n".join([*lines, str(case)]) if lines else None

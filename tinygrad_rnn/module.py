@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -138,22 +138,29 @@ class Module:
         return f"{type(self).__name__}({shapes or 'no parameters'}; {total} numbers)"
 
 
-def find(
-    value: Any, kind: type[Any], name: str = "", seen: set[int] | None = None
-) -> Iterator[tuple[str, Any]]:
+def find(value: Any, kind: type[Any], name: str = "") -> list[tuple[str, Any]]:
     """Objects of one kind below a value, with dotted names; each Module and container once.
 
     [name for name, _ in find(tg.Linear(1, 1, rng=0), Parameter)]      # ['W', 'b']
     """
-    seen = set() if seen is None else seen
+    found: list[tuple[str, Any]] = []
+    _collect(value, kind, name, set(), found)
+    return found
+
+
+_LEAVES = {int, float, bool, str, type(None)}  # most attributes: nothing is below them
+
+
+def _collect(value: Any, kind: Any, name: str, seen: set[int], found: list[Any]) -> None:
     if isinstance(value, kind):
-        yield name, value
+        found.append((name, value))
     if not isinstance(value, (Module, dict, list, tuple)) or id(value) in seen:
         return
     seen.add(id(value))
     value = vars(value) if isinstance(value, Module) else value
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from find(item, kind, f"{name}.{key}" if name else str(key), seen)
+        if type(item) not in _LEAVES:
+            _collect(item, kind, f"{name}.{key}" if name else str(key), seen, found)
 
 
 class Linear(Module):

@@ -34,8 +34,9 @@ class Store:
         self.gates = gates  # how many members, if it is a pack
         self.carried = False  # a state: one row more than there are steps
         self.up = True  # the direction of travel of the program that fills it
-        # With one row a step the members lie side by side in it: (T, gates, ..), else (gates, T, ..)
-        self.time = 0 if not gates or math.prod(self.shape[:-1]) == 1 else 1
+        # (T, gates, ..): a step's members side by side, so one call serves them all. Or
+        # (gates, T, ..): each member in one piece over time, as large matrix products want it.
+        self.time = 0
 
     def origin(self, lo: int, base: int) -> int:
         """The time of its first row, in a block that begins at lo."""
@@ -44,6 +45,8 @@ class Store:
     def allocate(self, steps: int) -> np.ndarray:
         """The array, for this many steps."""
         shape = [self.gates, *self.shape] if self.gates else list(self.shape)
+        if self.kind == "ones":
+            return np.ones(steps * self.shape[0], self.dtype)
         if self.kind != "temp":
             shape.insert(self.time, steps + self.carried)
         return np.empty(shape, self.dtype)
@@ -53,7 +56,7 @@ class Names:
     """Identifiers, each given once."""
 
     def __init__(self) -> None:
-        self.used: set[str] = {"np", "t", "lo", "hi", "n", "rows", "S", "C"}
+        self.used: set[str] = {"ones", "np", "t", "lo", "hi", "n", "rows", "S", "C"}
 
     def new(self, wish: str) -> str:
         """The wish as an identifier, with a number if it is taken."""
@@ -290,9 +293,7 @@ class Writer:
 
     def copy(self, out: str, value: str) -> str:
         """An assignment into an array that is there."""
-        if self.readable:
-            return f"{out}[...] = {value}"
-        return f"{self.numpy('copyto')}({out}, {value})"
+        return f"{out}[...] = {value}"
 
     def expression(self, op: Op, args: list[str]) -> str:
         """A call as an expression: what is done once, and what has no form that writes."""
@@ -347,7 +348,7 @@ class Writer:
                     args.append(forms.padded(see(v), rank - len(v.shape)))
                 else:
                     args.append(see(v))
-            return self._elementwise(op, args, target)
+            return self._elementwise(op, args, target, lifted)
         args = [see(v) if isinstance(v, Var) else self.number(v) for v in op.ins]
         if lifted and f in (np.concatenate, np.stack):
             n = see(next(v for v in op.reads if v not in self.fixed))
@@ -373,7 +374,7 @@ class Writer:
         if f in (np.concatenate, np.stack):
             return [f"np.{f.__name__}(({''.join(a + ', ' for a in args)}), axis={op.static['axis']}, out={target})"]
         if f is rows_product and not lifted and len(op.ins[0].shape) == 2:
-            return [self.write(self.numpy("dot"), [f"{args[0]}.T", args[1]], target)]
+            return [self.write(f"{args[0]}.T.dot", [args[1]], target)]
         if f is np.reshape:
             return [self.copy(target, f"{args[0]}.reshape({target}.shape{self._order(op)})")]
         if f is getitem and lifted:
@@ -397,16 +398,19 @@ class Writer:
         order = op.static.get("order", "C")
         return "" if order == "C" else f", order={order!r}"
 
-    def _elementwise(self, op: Op, args: list[str], out: str) -> list[str]:
+    def _elementwise(self, op: Op, args: list[str], out: str, lifted: bool) -> list[str]:
         f = op.function
         dtype = op.outs[0].dtype
         if f is sigmoid:
-            one = self.number(1, dtype)
+            one, work = self.number(1, dtype), out
+            if not lifted and self.in_stack(op.outs[0]):  # one cold write, not four
+                scratch = Store(self.names.new(f"{op.outs[0].name}_work"), "temp", op.outs[0].shape, dtype)
+                work = self.store(scratch)
             return [
-                self.write(self.numpy("negative"), args, out),
-                self.write(self.numpy("exp"), [out], out),
-                self.write(self.numpy("add"), [out, one], out),
-                self.write(self.numpy("divide"), [one, out], out),
+                self.write(self.numpy("negative"), args, work),
+                self.write(self.numpy("exp"), [work], work),
+                self.write(self.numpy("add"), [work, one], work),
+                self.write(self.numpy("divide"), [one, work], out),
             ]
         if f in (relu, softplus):
             name = "maximum" if f is relu else "logaddexp"
@@ -424,13 +428,13 @@ class Writer:
         left, right = (self.whole(a), self.whole(b)) if lifted else (self.step(a), self.step(b))
         if lifted and b in self.fixed and len(b.shape) == 2 and b.shape[0] and b.shape[1] and same and flat_out:
             left, out = f"{left}.reshape(-1, {b.shape[0]})", f"{out}.reshape(-1, {b.shape[1]})"
-            return self.write(self.numpy("dot"), [left, right], out)
+            return self.write(f"{left}.dot", [right], out)
         if lifted and not (b in self.fixed and len(b.shape) == 2):
             rank = max(len(a.shape), len(b.shape))
             left = left if a in self.fixed else forms.padded(left, max(0, rank - len(a.shape)))
             right = right if b in self.fixed else forms.padded(right, max(0, rank - len(b.shape)))
         elif not lifted and same and len(a.shape) <= 2 and len(b.shape) == 2:
-            return self.write(self.numpy("dot"), [left, right], out)
+            return self.write(f"{left}.dot", [right], out)  # a method: 0.25 us less than np.dot
         return self.write(self.numpy("matmul"), [left, right], out)
 
     def _contiguous(self, v: Var) -> bool:
@@ -455,22 +459,22 @@ class Writer:
             return name
 
         stacked = f"np.stack(({rights})){'[:' + ', None' * (len(shape) - 2) + ']' if len(shape) > 2 else ''}"
-        dot, matmul = self.numpy("dot"), self.numpy("matmul")
+        matmul = self.numpy("matmul")
         if op.function is products:
             if one_row:
                 w = weight(f"np.concatenate(({rights}), axis=1)")
-                return [self.write(dot, [self.step(a), w], self._step_of_part(out, flat=True))]
+                return [self.write(f"{self.step(a)}.dot", [w], self._step_of_part(out, flat=True))]
             w = weight(stacked)
             return [self.write(matmul, [self.step(a), w], self.step(out))]
         target = self.step(out)
         if one_row:
             w = weight(f"np.concatenate(({rights}))")
-            return [self.write(dot, [self._step_of_part(a, flat=True), w], target)]
+            return [self.write(f"{self._step_of_part(a, flat=True)}.dot", [w], target)]
         if math.prod(shape) < SMALL and len(shape) == 2:
             w, name = weight(f"np.concatenate(({rights}))"), self.names.new(f"{a.name}_side_by_side")
             side = Store(name, "temp", (shape[0], gates * inner), a.dtype)
             view = self.named(f"{name}_gates", f"{self.store(side)}.reshape({shape[0]}, {gates}, {inner}).swapaxes(0, 1)")
-            return [self.copy(view, self.step(a)), self.write(dot, [name, w], target)]
+            return [self.copy(view, self.step(a)), self.write(f"{name}.dot", [w], target)]
         w = weight(stacked)
         each = Store(self.names.new(f"{out.name}_each"), "temp", (gates, *shape[:-1], outer), out.dtype)
         reduce = "np.add.reduce" if self.readable else self._global("np_add_reduce", "add.reduce")
@@ -480,6 +484,13 @@ class Writer:
             f"{reduce}({each.name}, {axis}{target})",
         ]
 
+    def ones(self, dtype: Any, rows: int) -> str:
+        """A row of ones for n steps: times a matrix it sums rows, several times faster than sum."""
+        store = self.used.setdefault("ones", Store("ones", "ones", (rows,), dtype))
+        if self.readable or store.dtype != dtype or store.shape != (rows,):
+            return f"np.ones((hi - lo) * {rows}, np.{dtype})"
+        return f"ones[:(hi - lo) * {rows}]"
+
     def sums(self, op: Op) -> list[str]:
         """Add what these steps contribute to a sum over time."""
         name, lines = self.store(self.places[op.outs[0]].store), []  # type: ignore[arg-type]
@@ -488,9 +499,11 @@ class Writer:
             if made is not None and made.function is rows_product:
                 a, g = made.ins
                 left, right = self.whole(a), self.whole(g)
-                text = f"np.dot({left}.reshape(-1, {a.shape[-1]}).T, {right}.reshape(-1, {g.shape[-1]}))"
+                text = f"{left}.reshape(-1, {a.shape[-1]}).T.dot({right}.reshape(-1, {g.shape[-1]}))"
             elif made is not None:
-                text = f"np.add.reduce({self.whole(made.ins[0])}.reshape(-1, {v.shape[-1]}), axis=0)"
+                g = f"{self.whole(made.ins[0])}.reshape(-1, {v.shape[-1]})"
+                ones = math.prod(made.ins[0].shape[:-1])
+                text = f"{self.ones(v.dtype, ones)}.dot({g})"
             else:
                 text = f"np.add.reduce({self.whole(v)}, axis=0)"
             lines.append(f"{name} += {text}")
@@ -535,7 +548,7 @@ class Writer:
             front, more = ":, " * (store.gates > 0 and store.time == 1), " + 1" * store.carried
             if store.kind == "block":
                 views.append(f"{store.name} = {store.name}[{front}:hi - lo{more}]")
-            elif store.kind not in ("temp", "sum"):
+            elif store.kind not in ("temp", "sum", "ones"):
                 at = "base + " if store.kind == "kept" else ""
                 views.append(f"{store.name} = {store.name}[{front}{at}lo:{at}hi{more}]")
         start = [f"({''.join(n + ', ' for n in self.used)}) = S"] if self.used else []
@@ -606,6 +619,8 @@ def assign(p: Program, names: Names, places: dict[Var, Place], up: bool) -> None
     for op in steps:
         if p.kind[op] != "loop" and not forms.cost_free(op):
             stacked.update(root(v) for u in op.reads for v in members(u))
+    flat = {root(v) for op in p.absorbed.values() for v in op.reads}
+    flat |= {root(op.ins[0]) for op in steps if op.function is np.matmul and p.kind[op] != "loop"}
     kept = {root(v) for v in p.kept}
     for old, new in p.carries:
         direct = new in outs and p.kind_of(new) == "loop" and new not in p.at and new not in places
@@ -625,6 +640,7 @@ def assign(p: Program, names: Names, places: dict[Var, Place], up: bool) -> None
         late = any(p.kind_of(v) != "loop" or v in stacked for v in pack.members)
         kind = "kept" if kept & set(pack.members) else "block" if late else "temp"
         made = store(pack.members[0], kind, len(pack.members))
+        made.time = int(kind != "temp" and bool(flat & set(pack.members)) and math.prod(made.shape[:-1]) != 1)
         for k, v in enumerate(pack.members):
             places[v] = Place(made, member=k)
     for op in steps:

@@ -101,11 +101,8 @@ class Loop:
         """The plan for these shapes and this cell as it is now, and the cell's Tensors."""
         inventory = Inventory(layer.cell)
         start = start if resets is not None else ()
-        what = lambda a, first: (a.shape[first:], a.dtype, record.tracking and bool(_key(a)))
         key = (
-            str(map_tree(lambda a: what(a, 1), x)),
-            str(map_tree(lambda a: what(a, 0), state)),
-            str(map_tree(lambda a: what(a, 0), start)),
+            *(_signature(x, 1), _signature(state), _signature(start)),
             *(valid is None, resets is None, states, layer.reverse, record.tracking),
             *inventory.key,
         )
@@ -142,6 +139,15 @@ class Loop:
         grads = {v for v, a in ways if _key(a)}
         back = record.tracking and (grads or any(map(_key, leaves(state))))
         return Plan(step, states, grads if back else None, layer.reverse)
+
+
+def _signature(tree: Any, first: int = 0) -> Any:
+    """What a plan depends on: the form of a nest, and its arrays' shapes, dtypes and needs."""
+    if isinstance(tree, dict):
+        return tuple((key, _signature(item, first)) for key, item in tree.items())
+    if isinstance(tree, tuple):
+        return (type(tree), *[_signature(item, first) for item in tree])
+    return tree.shape[first:], tree.dtype, record.tracking and bool(_key(tree))
 
 
 def _frozen(a: np.ndarray) -> np.ndarray:

@@ -285,7 +285,7 @@ class Plan:
         self.sums = [s for s in back.stores if s.kind == "sum"]
         own = {id(s) for s in back.stores}
         self.back_scratch = [
-            s for s in self.second.stores if s.kind in ("temp", "block") and (id(s) in own or s.kind == "temp")
+            s for s in self.second.stores if s.kind in ("temp", "block", "ones") and (id(s) in own or s.kind in ("temp", "ones"))
         ]
         self.back_scratch += [s for s in back.carry_stores if s not in self.back_scratch]
         self.dfixed = {v: fixed[pulled.gone[v]] for v in step.operands if v in pulled.gone}

@@ -20,7 +20,7 @@ from ..primitives import astype, detach, getitem
 from ..rules import einsum_product, rows_product, scatter
 from ..vjp import RULES
 from . import forms
-from .fission import Pack, Part, members, products, summed_products
+from .fission import Pack, Part, members, products, summed_products, uses
 from .trace import Op, Var, sum_over_time
 
 SMALL = 4096  # elements: below, one copy and one product beat a stack of products
@@ -454,7 +454,7 @@ class Writer:
             name = self.memo.get(text) or self.names.new(wish)
             if text not in self.memo:
                 self.memo[text] = name
-                self.weights.append(f"{name} = {text}")
+                self.weights.append(f"{name} = np.ascontiguousarray({text})")
             self.reads_fixed[name] = None
             return name
 
@@ -640,11 +640,14 @@ def assign(p: Program, names: Names, places: dict[Var, Place], up: bool) -> None
         late = any(p.kind_of(v) != "loop" or v in stacked for v in pack.members)
         kind = "kept" if kept & set(pack.members) else "block" if late else "temp"
         made = store(pack.members[0], kind, len(pack.members))
-        made.time = int(kind != "temp" and bool(flat & set(pack.members)) and math.prod(made.shape[:-1]) != 1)
+        made.time = int(kind != "temp" and math.prod(made.shape[:-1]) != 1 and (bool(flat & set(pack.members)) or math.prod(made.shape) >= SMALL))
         for k, v in enumerate(pack.members):
             places[v] = Place(made, member=k)
-    for op in steps:
-        for v in op.outs if not forms.cost_free(op) and id(op) not in gone else ():
+    count = uses(p.ops, [*p.outputs, *p.kept, *[n for _, n in p.carries]])
+    for op in reversed(steps):
+        if forms.cost_free(op) or id(op) in gone:
+            continue
+        for v in op.outs:
             if v in places or isinstance(v, Part):
                 continue
             late = p.kind[op] != "loop" or v in stacked
@@ -652,6 +655,17 @@ def assign(p: Program, names: Names, places: dict[Var, Place], up: bool) -> None
             places[v] = Place(store(v, kind if late or kind != "block" else "temp"))
             if op.function is sum_over_time:
                 places[v].store.kind = "sum"  # type: ignore[union-attr]
+        out = op.outs[0]
+        if not forms.is_elementwise(op.function) or isinstance(out, Part):
+            continue
+        for v in op.reads:  # what dies here is computed where the result will be
+            fits = v in outs and v not in places and (v.shape, v.dtype) == (out.shape, out.dtype)
+            if fits and count[v] == 1 and p.kind_of(v) == p.kind[op]:
+                place = places[out]
+                strided = place.member is not None and place.store.time == 0  # type: ignore[union-attr]
+                if not (strided and p.maker[v].function is np.matmul and p.kind[op] != "loop"):
+                    places[v] = place
+                    break
     for v in p.outputs:
         place = places.get(v)
         if place is None or place.store is None or place.store.kind != "fresh":

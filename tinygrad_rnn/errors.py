@@ -160,6 +160,14 @@ def impure_step(cell: str, how: str) -> TraceError:
     )
 
 
+def not_traced(layer: str) -> TraceError:
+    """The source of a loop that has not run yet."""
+    return TraceError(
+        f"{layer}: no call was traced yet. Set scan=True and call the layer once: shapes and dtypes are "
+        "part of what is emitted"
+    )
+
+
 def whole_output(who: str) -> ShapeError:
     """An RNNOutput given to a loss or to Linear."""
     return ShapeError(

@@ -13,6 +13,8 @@ def map_tree(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
     map_tree(np.shape, (np.ones(2), {"c": np.ones(3)}))      # ((2,), {'c': (3,)})
     """
+    if not others and not isinstance(tree, (tuple, dict)):  # nearly always
+        return f(tree)
     if any(form(other) != form(tree) for other in others):
         raise CellError(f"expected {summary(tree)}, got {', '.join(map(summary, others))}")
     if isinstance(tree, dict):

@@ -27,6 +27,7 @@ from .functions import valid_steps
 from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, record, recording
+from .scan import show
 from .scan.loop import Loop
 from .streaming import Stream, choose
 from .tensor import Tensor
@@ -91,6 +92,27 @@ class RNN(Layer):
     def name(self) -> str:
         """How errors call this layer: RNN(RNNCell)."""
         return f"{type(self).__name__}({type(self.cell).__name__})"
+
+    def source(self) -> str:
+        """The emitted forward and BPTT of the last traced call: a module that needs NumPy alone.
+
+            rnn = tg.RNN(tg.GRUCell(3, 4, rng=0), scan=True)
+            rnn(np.ones((5, 2, 3)))
+            print(rnn.source())
+
+        Raises TraceError where no call was traced yet.
+        """
+        return show.source(self._last_plan(), self.name)
+
+    def plan(self) -> str:
+        """A table of the last traced call: each operation, where it runs (once, before, in or after
+        the loop), and why. Raises TraceError where no call was traced yet."""
+        return show.table(self._last_plan())
+
+    def _last_plan(self) -> Any:
+        if self.traced.last is None:
+            raise errors.not_traced(self.name)
+        return self.traced.last
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """The state before the first step: the cell's (zeros by default), or the trained one."""

@@ -6,7 +6,7 @@ one that runs, which does K steps at a time and takes the rows of its buffers fr
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import keyword
 import math
 import re
@@ -63,10 +63,12 @@ class Names:
         base = re.sub(r"\W+", "_", wish).strip("_") or "t"
         base = f"v{base}" if base[0].isdigit() else base
         base = base + "_" if keyword.iskeyword(base) or base in BUSY else base
-        name, k = base, 1
-        while name in self.used:
-            k += 1
-            name = f"{base}{k}" if not base[-1].isdigit() else f"{base}_{k}"
+        # x_ is what a line's target is called before it is done: x_1, x_2, ...
+        count = 1 if wish.endswith("_") and wish.strip("_") else 2
+        joint = "_" * (count == 1 or base[-1].isdigit())
+        name, numbers = base, itertools.count(count)
+        while name in self.used or (count == 1 and name == base):
+            name = f"{base}{joint}{next(numbers)}"
         self.used.add(name)
         return name
 
@@ -311,8 +313,7 @@ class Writer:
         if op.rule.each:
             args = [f"({''.join(a + ', ' for a in args)})"]
         if op.rule.own:
-            self.helpers[f.__name__] = f
-            name = f.__name__ if self.readable else self.names_of(f)
+            name = self.names_of(f)
             return f"{name}({', '.join([*args, *keywords])})"
         if f is np.split:
             raise NotImplementedError
@@ -325,7 +326,7 @@ class Writer:
             if value is f.on_arrays:
                 return name
         name = self.names.new(f.__name__)
-        self.constants[name] = f.on_arrays
+        self.constants[name] = self.helpers[name] = f.on_arrays
         return name
 
     def call(self, op: Op, lifted: bool) -> list[str]:
@@ -486,9 +487,10 @@ class Writer:
 
     def ones(self, dtype: Any, rows: int) -> str:
         """A row of ones for n steps: times a matrix it sums rows, several times faster than sum."""
-        store = self.used.setdefault("ones", Store("ones", "ones", (rows,), dtype))
+        store = Store("ones", "ones", (rows,), dtype)
+        store = store if self.readable else self.used.setdefault("ones", store)
         if self.readable or store.dtype != dtype or store.shape != (rows,):
-            return f"np.ones((hi - lo) * {rows}, np.{dtype})"
+            return f"np.ones({'T' if self.readable else '(hi - lo)'} * {rows}, np.{dtype})"
         return f"ones[:(hi - lo) * {rows}]"
 
     def sums(self, op: Op) -> list[str]:
@@ -512,24 +514,29 @@ class Writer:
 
     # ----- the whole
 
-    def block(self, name: str) -> str:
-        """The function that does the steps lo..hi-1, in the form that runs."""
-        p = self.p
+    def phases(self) -> dict[str, list[str]]:
+        """The lines of what runs before, in and after the loop."""
+        p, last = self.p, dict[str, str]()
         gone = {id(op) for op in p.absorbed.values()}
         lines: dict[str, list[str]] = {"before": [], "loop": [], "after": []}
         for op in p.ops:
             kind = p.kind[op]
             if kind not in lines or forms.cost_free(op) or id(op) in gone:
                 continue
-            if op.function is sum_over_time:
-                lines[kind] += self.sums(op)
-            else:
-                lines[kind] += self.call(op, lifted=kind != "loop")
+            if self.readable and op.line and last.get(kind) != op.line:
+                last[kind] = op.line
+                lines[kind].append(f"# {op.line}")
+            sums = op.function is sum_over_time
+            lines[kind] += self.sums(op) if sums else self.call(op, lifted=kind != "loop")
         for store, v in p.copies:
             lines["loop"].append(self.copy(self.step(self.later(store)), self.step(v)))
         for store, v in p.extra:
             lines["after"].append(self.copy(self.store(store), self.whole(v)))
-        loop = []
+        return lines
+
+    def block(self) -> str:
+        """The function that does the steps lo..hi-1, in the form that runs."""
+        lines, loop = self.phases(), []
         if lines["loop"]:
             turn = "" if self.up else "[::-1]"
             lists = [
@@ -545,16 +552,44 @@ class Writer:
             loop = [f"for {over}:", *[f"    {line}" for line in lines["loop"]]]
         views = []
         for store in self.used.values():
-            front, more = ":, " * (store.gates > 0 and store.time == 1), " + 1" * store.carried
+            front, more = ":, " * store.time, " + 1" * store.carried
             if store.kind == "block":
                 views.append(f"{store.name} = {store.name}[{front}:hi - lo{more}]")
             elif store.kind not in ("temp", "sum", "ones"):
                 at = "base + " if store.kind == "kept" else ""
                 views.append(f"{store.name} = {store.name}[{front}{at}lo:{at}hi{more}]")
-        start = [f"({''.join(n + ', ' for n in self.used)}) = S"] if self.used else []
-        start += [f"({''.join(n + ', ' for n in self.reads_fixed)}) = C"] if self.reads_fixed else []
-        body = [*start, *views, *self.head, *lines["before"], *loop, *lines["after"]]
-        return "\n    ".join([f"def {name}(lo, hi, base, S, C, K, R):", *(body or ["pass"])]) + "\n"
+        given = [
+            f"({''.join(f'{name}, ' for name in names)}) = {where}"
+            for names, where in ((self.used, "S"), (self.reads_fixed, "C"))
+            if names
+        ]
+        body = [*given, *views, *self.head, *lines["before"], *loop, *lines["after"], "pass"]
+        return "\n    ".join(["def block(lo, hi, base, S, C, K, R):", *body]) + "\n"
+
+    def body(self, start: dict[str, str], known: set[str]) -> list[str]:
+        """The same for readers: all steps in one block. start: what each state begins as."""
+        once, lines = self.once("once"), self.phases()
+        made = []
+        for store in self.used.values():
+            if store.kind == "sum":
+                made.append(f"{store.name} = np.zeros({store.shape}, np.{store.dtype})")
+            elif store.name not in known:
+                shape = [*[store.gates] * (store.gates > 0), *store.shape]
+                text = [str(n) for n in shape]
+                if store.kind != "temp":
+                    text.insert(store.time, "T" + " + 1" * store.carried)
+                made.append(f"{store.name} = np.empty(({', '.join(text)}), np.{store.dtype})")
+        made += [f"{name}[{0 if self.up else 'T'}] = {value}" for name, value in start.items()]
+        over = "range(T)" if self.up else "reversed(range(T))"
+        parts = [
+            ("# The same at every step.", [*once, *self.weights]),
+            ("# Room for the results, and views of it.", [*made, *self.head]),
+            ("# Before the loop: what does not depend on the state, for all steps.", lines["before"]),
+            ("# The loop: what leads from state to state.", [
+                f"for t in {over}:", *[f"    {line}" for line in lines["loop"]]] * bool(lines["loop"])),
+            ("# After the loop: what no later state depends on, for all steps.", lines["after"]),
+        ]  # fmt: skip
+        return [line for title, some in parts if some for line in (title, *some)]
 
     def later(self, store: Store) -> Var:
         """A value that stands for a state's next row."""

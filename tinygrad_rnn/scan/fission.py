@@ -203,8 +203,10 @@ def gates_apart(ops: list[Op], kept: set[Var]) -> tuple[list[Op], Alias]:
                     ins.append([v] * n)
                 else:
                     ins.append(pieces(v, cut))
+            wish = lambda k: "_".join(v[k].name.strip("_") for v in ins[:2]) if product else out.name
+            product = op.function is np.matmul
             outs = [
-                Var(f"{out.name}_{k}", (*out.shape[:-1], b - a), out.dtype)
+                Var(wish(k), (*out.shape[:-1], b - a), out.dtype)
                 for k, (a, b) in enumerate(zip(cut, cut[1:], strict=False))
             ]
             for k, var in enumerate(outs):

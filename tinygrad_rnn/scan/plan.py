@@ -76,9 +76,12 @@ class Step:
         each = lambda tree: [recorder.var(a) for a in leaves(tree)]
         self.x, self.old, self.start, self.masks = each(xs), each(old), each(first), each(tuple(masks))
         outs = each((output, new))
-        for var, (_, name) in zip(self.old, zip(outs[1:], outs[1:], strict=True), strict=True):
-            if name.named:
-                var.name = name.name
+        for var, new in zip(self.old, outs[1:], strict=True):
+            if new.named:
+                var.name = new.name
+            else:
+                new.name = var.name
+        outs[0].name = outs[0].name.strip("_") or "out"
         ops, alias = tidied(recorder.ops, outs, differentiable=True)
         outs = [alias.get(v, v) for v in outs]
         ops, alias = gates_apart(ops, set(outs))
@@ -146,9 +149,10 @@ class Half:
         constants: dict[str, Any],
     ) -> None:
         assign(program, names, places, up)
+        self.program, self.places, self.known = program, places, dict(fixed)
         writer = Writer(program, names, places, fixed, up, readable=False)
         once = writer.once("once")
-        block = writer.block("block")
+        block = writer.block()
         self.reads = list(writer.reads_fixed)
         for v in program.ops:
             if v.function is sum_over_time:
@@ -267,7 +271,7 @@ class Plan:
         self.scratch += [s for s in program.carry_stores if s.kind == "block"]
         self.steps = self._block_size(step)
         self.pools: dict[str, list[Any]] = {"kept": [], "scratch": [], "back": []}
-        self.pulled = pulled
+        self.pulled, self.second = pulled, None
         if pulled is None:
             return
         constants = {}
@@ -290,6 +294,7 @@ class Plan:
         self.back_scratch += [s for s in back.carry_stores if s not in self.back_scratch]
         self.dfixed = {v: fixed[pulled.gone[v]] for v in step.operands if v in pulled.gone}
         self.dx = [v for v in step.x if v in pulled.gone]
+        self.dx_names = [name for name, v in zip(self.inputs, step.x, strict=False) if v in self.dx]
         self.dstate = [step.old[k] for k in pulled.floats]
 
     @property

@@ -137,13 +137,17 @@ class Recorder:
         found = [v for v in ins if isinstance(v, Var)]
         several = isinstance(result, tuple)
         outs = result if several else (result,)
-        names, line = ([self.note[0]] * len(outs), self.note[1]) if self.note else (None, "")
-        if self.note is None:
-            names, line = assigned_names(len(outs))
+        if self.note:
+            names, hint, line = None, self.note[0], self.note[1]
+        else:
+            names, hint, line = assigned_names(len(outs))
+            if names is None and function is np.matmul and len(found) == 2:
+                hint = "_".join(v.name.strip("_") for v in found)
         made = []
         for k, out in enumerate(outs):
-            var = Var(names[k] if names else "", out.shape, out.dtype, all(v.fixed for v in found))
-            var.named, var.ended = bool(names and not self.note), any(v.ended for v in found)
+            fixed = all(v.fixed for v in found)
+            var = Var(names[k] if names else hint, out.shape, out.dtype, fixed)
+            var.named, var.ended = bool(names), any(v.ended for v in found)
             made.append(self.name(out, var))
         self.ops.append(Op(function, ins, static, made, line, several))
 
@@ -184,37 +188,39 @@ def users_frame() -> Any:
 
 
 @functools.lru_cache(256)
-def _statements(file: str) -> list[ast.stmt]:
+def _assignments(file: str) -> list[ast.Assign]:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return []
-    return [node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AugAssign))]
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
 
 
-def assigned_names(count: int) -> tuple[list[str] | None, str]:
-    """What the user calls the result of this very call, if an assignment says so; and the line.
+def assigned_names(count: int) -> tuple[list[str] | None, str, str]:
+    """What the user calls the result of this very call, if an assignment says so; a hint; the line.
 
     In `i, f = np.split(z, 2)` the call's position in the source is that of the assigned value.
     """
     frame = users_frame()
-    file, line = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    file = frame.f_code.co_filename
+    line = linecache.getline(file, frame.f_lineno).strip()
     at = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
-    for node in _statements(file):
-        if node.lineno > (at[0] or 0) or (node.end_lineno or 0) < (at[0] or 0):
-            continue
-        if not isinstance(node, ast.Assign):
+    hint = "out_" if line.startswith("return") else ""
+    for node in _assignments(file):
+        if not node.lineno <= (at[0] or 0) <= (node.end_lineno or 0):
             continue
         target, value = node.targets[0], node.value
-        pairs = [(target, value)]
+        pairs: list[tuple[ast.expr, ast.expr]] = [(target, value)]
         if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
             pairs = list(zip(target.elts, value.elts, strict=False))
         for name, part in pairs:
+            names = [n.id for n in getattr(name, "elts", [name]) if isinstance(n, ast.Name)]
             if (part.lineno, part.end_lineno, part.col_offset, part.end_col_offset) == at:
-                names = [name] if count == 1 else getattr(name, "elts", [])
-                if len(names) == count and all(isinstance(n, ast.Name) for n in names):
-                    return [n.id for n in names], line.strip()  # type: ignore[attr-defined]
-    return None, line.strip()
+                if len(names) == count:
+                    return names, "", line
+            elif part.lineno <= (at[0] or 0) <= (part.end_lineno or 0) and names:
+                hint = f"{names[0]}_"
+    return None, hint, line
 
 
 def users_line(error: BaseException) -> str:

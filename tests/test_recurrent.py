@@ -345,20 +345,11 @@ def test_a_reset_row_starts_anew(seed):
     assert birnn(x, (h, h), reset=reset).outputs.shape == (5, x.shape[1], 2 * H)
 
 
-def test_scan_has_its_place_and_says_that_it_is_not_there():
-    rnn = tg.RNN(cells(0)[0], scan=False)
-    rnn.scan = False
-    birnn = tg.BiRNN(*cells(0))
-    birnn.scan = False
-    assert birnn.scan is False
-    for ask in (
-        lambda: setattr(rnn, "scan", True),
-        lambda: setattr(birnn, "scan", True),
-        lambda: tg.BiRNN(*cells(0), scan=True),
-    ):
-        with pytest.raises(errors.NotBuiltError, match="scan=False"):
-            ask()
-    assert rnn.scan is False
+def test_scan_may_be_set_at_any_time_and_birnn_sets_both():
+    rnn, birnn = tg.RNN(cells(0)[0], scan=True), tg.BiRNN(*cells(0), scan=True)
+    assert (rnn.scan, birnn.scan, birnn.backward_rnn.scan) == (True, True, True)
+    rnn.scan = birnn.scan = False
+    assert (rnn.scan, birnn.scan, birnn.backward_rnn.scan) == (False, False, False)
 
 
 # ----- places ------------------------------------------------------------------------------------

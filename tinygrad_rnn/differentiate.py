@@ -257,8 +257,8 @@ def detect_nonfinite() -> Any:
     line that made it. One pass over every array inside the block, nothing outside it.
     """
 
-    def watch(function: Any, operands: Any, static: Any, result: Any) -> None:
-        for out in result if isinstance(result, tuple) else (result,):
+    def watch(function: Any, operands: Any, static: Any, outs: tuple[Any, ...]) -> None:
+        for out in outs:
             check(out, f"the result of {out._key[0] if out._key else function.__name__}")
 
     def check(values: Any, what: str) -> None:

@@ -26,7 +26,7 @@ class Record(threading.local):
     tracking = True  # False inside no_grad
     tracing = False  # True while a step is traced: its values must not be read
     place = Place()  # set by the loop over time, and by iterating over a Tensor
-    watch: Callable[..., None] | None = None  # sees every call: (function, operands, static, result)
+    watch: Callable[..., None] | None = None  # sees every call: (function, operands, static, outs)
     check: Callable[[Any, str], None] | None = None  # sees every gradient and what it is
 
 

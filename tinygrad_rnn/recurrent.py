@@ -28,7 +28,7 @@ from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, record, recording
 from .scan import show
-from .scan.loop import Loop
+from .scan.loop import Given, Loop
 from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array
@@ -102,17 +102,12 @@ class RNN(Layer):
 
         Raises TraceError where no call was traced yet.
         """
-        return show.source(self._last_plan(), self.name)
+        return show.source(self.traced.plan(self.name), self.name)
 
     def plan(self) -> str:
         """A table of the last traced call: each operation, where it runs (once, before, in or after
         the loop), and why. Raises TraceError where no call was traced yet."""
-        return show.table(self._last_plan())
-
-    def _last_plan(self) -> Any:
-        if self.traced.last is None:
-            raise errors.not_traced(self.name)
-        return self.traced.last
+        return show.table(self.traced.plan(self.name))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """The state before the first step: the cell's (zeros by default), or the trained one."""
@@ -168,31 +163,21 @@ class RNN(Layer):
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
-        looked_at = record.tracing or record.watch or record.check
-        fast = self.scan and not looked_at and isinstance(leaves(x)[0], Tensor)
-        loop = partial(self.traced, self) if fast else self._plain
-        outputs, state, states = loop(x, state, start, valid, resets, truncate, return_states)
-        if valid is None:
-            last = outputs[0 if self.reverse else -1]
-        else:
+        given = Given(x, state, start, valid, resets, truncate, return_states)
+        watched = record.tracing or record.watch or record.check  # operation by operation
+        fast = self.scan and not watched and isinstance(leaves(x)[0], Tensor)
+        outputs, last, state, states = self.traced(self, given) if fast else self._plain(given)
+        if valid is not None:
             # rows without a valid step end at an invalid one, whose output is 0: as they should
             at = valid.argmax(axis=0) if self.reverse else steps - 1 - valid[::-1].argmax(axis=0)
             last = outputs[(at, np.arange(len(at)))] if batch else outputs[int(at)]
         return RNNOutput(outputs, last, state, states)
 
-    def _plain(
-        self,
-        x: Any,
-        state: Any,
-        start: Any,
-        valid: Any,
-        resets: Any,
-        truncate: int | None,
-        return_states: bool,
-    ) -> tuple[Any, Any, Any]:
-        """The loop as it is defined: outputs, the last state, and all states where asked for."""
-        x_steps, steps = map_tree(list, x), len(leaves(x)[0])
-        batch = leaves(x)[0].shape[1:-1]
+    def _plain(self, given: Given) -> tuple[Any, Any, Any, Any]:
+        """The loop as it is defined: outputs, the last, the last state, all states if wanted."""
+        x, state, start, valid, resets, truncate, return_states = given
+        steps, *batch, _ = leaves(x)[0].shape
+        x_steps = map_tree(list, x)
         times = list(range(steps))[:: -1 if self.reverse else 1]
         path = ".".join(filter(None, [record.place.path, self.name]))
         direction = "reverse" if self.reverse else "forward"
@@ -208,7 +193,7 @@ class RNN(Layer):
                     if resets is not None and resets[t].any():
                         state = map_tree(partial(choose, resets[t]), start, state)
                     output, new = self.cell(map_tree(itemgetter(t), x_steps), state)
-                    self._check_step(output, new, state, batch, t)
+                    self._check_step(output, new, state, tuple(batch), t)
                     if valid is not None and not valid[t].all():
                         new = map_tree(partial(choose, valid[t]), new, state)
                     state = map_tree(_read_only, new)
@@ -228,7 +213,8 @@ class RNN(Layer):
             outputs, states = outputs[::-1], states[::-1]
         every = map_tree(lambda *a: np.stack(a), *states) if return_states else None
         joined = np.stack(outputs)
-        return joined if valid is None else choose(valid, joined), state, every
+        last = outputs[0 if self.reverse else -1]
+        return joined if valid is None else choose(valid, joined), last, state, every
 
     def _checked_shape(self, x: Any) -> tuple[int, ...]:
         """(T, N) or (T,), of x or of every array in it."""

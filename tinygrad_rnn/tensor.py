@@ -289,10 +289,9 @@ def apply(function: Any, *operands: Any, **static: Any) -> Any:
     if not several and record.watch is None:
         return wrap(outs[0], node)
     tensors = tuple([wrap(out, node, slot) for slot, out in enumerate(outs)])
-    value = tensors if several else tensors[0]
     if record.watch is not None:
-        record.watch(function, operands, static, value)
-    return value
+        record.watch(function, operands, static, tensors)
+    return tensors if several else tensors[0]
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:

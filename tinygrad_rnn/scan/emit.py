@@ -540,9 +540,9 @@ class Writer:
         if lines["loop"]:
             turn = "" if self.up else "[::-1]"
             lists = [
-                f"rows(K, {whole + turn!r}, 0, {whole}{turn})"
+                f"rows(K, {whole!r}, 0, {whole}){turn}"
                 if store.kind == "block"
-                else f"rows(R, {whole + turn!r}, base + lo, {whole}{turn})"
+                else f"rows(R, {whole!r}, base + lo, {whole}){turn}"
                 if store.kind == "kept"
                 else f"{'points' * point}({whole}{turn})"
                 for whole, store, point in self.rows.values()

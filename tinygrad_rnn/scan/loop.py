@@ -15,7 +15,7 @@ from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
 from ..tensor import Tensor, apply, wrap
 from ..vjp import defvjp, rule_of
-from .plan import Plan, Run, Step
+from .plan import Given, Plan, Run, Step, _array
 from .trace import Var, explained
 
 PLANS = 8  # of one layer: for several shapes, or settings of the cell
@@ -31,114 +31,92 @@ class Loop:
     def __reduce__(self) -> Any:
         return Loop, ()
 
-    def __call__(
-        self,
-        layer: Any,
-        x: Any,
-        state: Any,
-        start: Any,
-        valid: np.ndarray | None,
-        resets: np.ndarray | None,
-        truncate: int | None,
-        states: bool,
-    ) -> tuple[Any, Any, Any]:
-        """Outputs (T, N, H), the last state, all states: the same as the plain loop's."""
-        xs, hs, steps = leaves(x), leaves(state), len(leaves(x)[0])
-        masks = [m for m in (valid, resets) if m is not None]
-        plan, tensors = self._plan(layer, x, state, start, valid, resets, states)
-        step = plan.step
-        starts = dict(zip(step.start, leaves(start), strict=False))
-        operands = [starts[v] if v in starts else plan.now(v, tensors) for v in step.operands]
-        given = dict(zip([*step.x, *step.old, *step.operands], [*xs, *hs, *operands], strict=True))
+    def plan(self, layer: str) -> Plan:
+        """The plan of the last call, or TraceError."""
+        if self.last is None:
+            raise errors.not_traced(layer)
+        return self.last
+
+    def __call__(self, layer: Any, given: Given) -> tuple[Any, Any, Any, Any]:
+        """What the plain loop returns (RNN._plain): the same numbers, to rounding."""
+        xs, hs = leaves(given.x), leaves(given.state)
+        plan, tensors = self._plan(layer, given)
+        step, starts = plan.step, leaves(given.start)
+        operands = [
+            starts[step.start.index(v)] if v in step.start else plan.now(v, tensors)
+            for v in step.operands
+        ]
+        comes_in = zip([*step.x, *step.old, *step.operands], [*xs, *hs, *operands], strict=True)
+        wanted = {v: a._key for v, a in comes_in if v in plan.returns and _key(a)}
+        masks = [m for m in (given.valid, given.resets) if m is not None]
         with np.errstate(over="ignore"):  # of the exponential in sigmoid
             run = Run(
                 plan,
                 [*map(_array, xs), *masks],
                 [np.asarray(_array(h)) for h in hs],
                 [_array(p) for p in operands],
-                steps,
-                truncate,
+                given.truncate,
                 layer.checkpoint,
             )
         outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         if not plan.compared:
-            self._compare(layer, plan, x, state, start, valid, resets, outs)
-        self.last = plan
-        wanted = {v: a._key for v, a in given.items() if v in plan.returns and _key(a)}
-        node = None
+            self._compare(layer, given, outs[0])
+            plan.compared = True
+        self.last, node = plan, None
         if wanted:
-            static = {"run": run, "wanted": wanted, "masks": masks}
             edges = [(i, key, ()) for i, key in enumerate(wanted.values())]
-            node = Node(rule_of(scanned), static, edges, outs, several=True)
+            node = Node(rule_of(scanned), {"run": run, "wanted": wanted}, edges, outs, several=True)
         results = [wrap(out, node, slot) for slot, out in enumerate(outs)]
-        every = refilled(state, results[1 : 1 + len(hs)]) if states else None
-        return results[0], refilled(state, results[len(outs) - len(hs) :]), every
+        every = refilled(given.state, results[1 : 1 + len(hs)]) if given.states else None
+        outputs, state = results[0], refilled(given.state, results[len(outs) - len(hs) :])
+        return outputs, outputs[0 if layer.reverse else -1], state, every
 
-    def _compare(
-        self, layer: Any, plan: Plan, x: Any, state: Any, start: Any, valid: Any, resets: Any, outs: Any
-    ) -> None:
+    def _compare(self, layer: Any, given: Given, outputs: np.ndarray) -> None:
         """The first steps by the plain loop: a step that is no function of x and state shows."""
-        steps = len(outs[0])
+        steps = len(outputs)
         span = slice(max(0, steps - 3), steps) if layer.reverse else slice(0, 3)
-        cut = lambda a: None if a is None else a[span]
+        x, valid, resets = (
+            map_tree(lambda a: None if a is None else a[span], tree)
+            for tree in (given.x, given.valid, given.resets)
+        )
         with no_grad():
-            plain = layer._plain(
-                map_tree(cut, x), state, start, cut(valid), cut(resets), None, False
-            )[0]
-        a, b = _array(plain), outs[0][span]
-        if a.dtype.kind == "f":
-            scale = max(1.0, float(np.max(np.abs(a), initial=0, where=np.isfinite(a))))
-            near = np.allclose(a, b, rtol=0, atol=scale * np.finfo(a.dtype).eps ** 0.5, equal_nan=True)
-        else:
-            near = np.array_equal(a, b)
-        if not near or a.dtype != b.dtype:
-            raise errors.impure_step(type(layer.cell).__name__, "its first steps differ from a trace")
-        plan.compared = True
+            some = given._replace(x=x, valid=valid, resets=resets, truncate=None, states=False)
+            a, b = _array(layer._plain(some)[0]), outputs[span]
+        size = np.max(np.abs(a), initial=1, where=np.isfinite(a)) if a.dtype.kind == "f" else 0
+        slack = float(size * np.finfo(a.dtype).eps ** 0.5) if size else 0.0
+        if a.dtype != b.dtype or not np.allclose(a, b, rtol=0, atol=slack, equal_nan=True):
+            raise errors.impure_step(
+                type(layer.cell).__name__, "run again, it gives something else than its trace"
+            )
 
-    def _plan(
-        self, layer: Any, x: Any, state: Any, start: Any, valid: Any, resets: Any, states: bool
-    ) -> tuple[Plan, list[Tensor]]:
+    def _plan(self, layer: Any, given: Given) -> tuple[Plan, list[Tensor]]:
         """The plan for these shapes and this cell as it is now, and the cell's Tensors."""
         inventory = Inventory(layer.cell)
-        start = start if resets is not None else ()
         key = (
-            *(_signature(x, 1), _signature(state), _signature(start)),
-            *(valid is None, resets is None, states, layer.reverse, record.tracking),
-            *inventory.key,
+            *(_signature(given.x, 1), _signature(given.state), given.states, layer.reverse),
+            None if given.resets is None else _signature(given.start),
+            *(given.valid is None, record.tracking, *inventory.key),
         )
         plan = self.plans.get(key)
-        if plan is not None and plan.still_holds():
-            return plan, inventory.tensors
-        plan = self._made(layer, x, state, start, valid is not None, resets is not None, states)
-        plan.remember(inventory)
-        if Inventory(layer.cell).key != inventory.key:
-            raise errors.impure_step(type(layer.cell).__name__, "it changes the cell")
-        while len(self.plans) >= PLANS:
-            del self.plans[next(iter(self.plans))]
-        self.plans[key] = plan
+        if plan is None or not plan.still_holds():
+            plan = self._made(layer, given)
+            plan.remember(inventory)
+            if Inventory(layer.cell).key != inventory.key:
+                raise errors.impure_step(type(layer.cell).__name__, "it changes the cell")
+            while len(self.plans) >= PLANS:
+                del self.plans[next(iter(self.plans))]
+            self.plans[key] = plan
         return plan, inventory.tensors
 
-    def _made(
-        self, layer: Any, x: Any, state: Any, start: Any, valid: bool, resets: bool, states: bool
-    ) -> Plan:
-        first = -1 if layer.reverse else 0
-        batch = leaves(x)[0].shape[1:-1]
+    def _made(self, layer: Any, given: Given) -> Plan:
         with explained(type(layer.cell).__name__):
-            step = Step(
-                layer.cell,
-                map_tree(lambda a: _array(a)[first], x),
-                map_tree(_array, state),
-                map_tree(_array, start),
-                valid,
-                resets,
-                lambda output, new, old: layer._check_step(output, new, old, batch, 0),
-                {id(p): name for name, p in layer.cell.named_parameters().items()},
-            )
-        ways = [*zip(step.x, leaves(x), strict=True), *zip(step.start, leaves(start), strict=True)]
-        ways += [(v, v.value) for v in step.operands if v.value is not None]
-        grads = {v for v, a in ways if _key(a)}
-        back = record.tracking and (grads or any(map(_key, leaves(state))))
-        return Plan(step, states, grads if back else None, layer.reverse)
+            step = Step(layer, given)
+        known = [*zip(step.x, leaves(given.x), strict=True)]
+        known += zip(step.start, leaves(given.start), strict=False)
+        known += [(v, v.value) for v in step.operands]
+        grads = {v for v, a in known if _key(a)}
+        back = record.tracking and (grads or any(map(_key, leaves(given.state))))
+        return Plan(step, given.states, grads if back else None, layer.reverse)
 
 
 def _signature(tree: Any, first: int = 0) -> Any:
@@ -155,10 +133,6 @@ def _frozen(a: np.ndarray) -> np.ndarray:
     view = a[...]
     view.setflags(write=False)
     return view
-
-
-def _array(a: Any) -> Any:
-    return a._data if isinstance(a, Tensor) else a
 
 
 def _key(a: Any) -> Any:
@@ -224,20 +198,18 @@ class Inventory:
             self.key.append(id(value))
 
 
-def scanned(run: Any = None, wanted: Any = None, masks: Any = None) -> Any:
+def scanned(run: Any = None, wanted: Any = None) -> Any:
     """What a traced loop's node is called."""
     raise NotImplementedError
 
 
-def _scanned_vjp(
-    g: tuple[Any, ...], run: Run, wanted: dict[Var, Key], masks: list[np.ndarray]
-) -> tuple[Any, ...]:
-    plan = run.plan
-    assert plan.pulled is not None
+def _scanned_vjp(g: tuple[Any, ...], run: Run, wanted: dict[Var, Key]) -> tuple[Any, ...]:
+    pulled = run.plan.pulled
+    assert pulled is not None
     if any(isinstance(part, Tensor) for part in g):
         return _recorded_vjp(g, run, wanted)
-    outs = len(g) - len(plan.step.old)
-    gone = run.backward(list(g[:outs]), [g[outs + k] for k in plan.pulled.floats])
+    outs = len(g) - len(run.plan.step.old)
+    gone = run.backward(list(g[:outs]), [g[outs + k] for k in pulled.floats])
     return tuple(gone[v] for v in wanted)
 
 

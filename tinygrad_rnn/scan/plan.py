@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,25 +27,28 @@ from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time,
 BLOCK = 320_000  # bytes of one value over a block of steps
 
 
+class Given(NamedTuple):
+    """What a layer's loop is given, checked: see RNN.__call__."""
+
+    x: Any
+    state: Any
+    start: Any  # what a reset sets the state to
+    valid: Any  # (T, N) booleans, or None
+    resets: Any
+    truncate: int | None
+    states: bool  # whether all states are wanted
+
+
 class Step:
-    """A traced step: what comes in (x, masks, start, old, operands), and what goes out.
+    """A traced step: what comes in (x, masks, start, old, operands), and what goes out."""
 
-    valid, reset  whether the loop has padding, and resets: then they are part of the step
-    check         called with what the cell returned
-    titles        names of Parameters, by id
-    """
-
-    def __init__(
-        self,
-        cell: Any,
-        x: Any,
-        state: Any,
-        start: Any,
-        valid: bool,
-        reset: bool,
-        check: Any,
-        titles: dict[int, str],
-    ) -> None:
+    def __init__(self, layer: Any, given: Given) -> None:
+        cell = layer.cell
+        titles = {id(p): name for name, p in cell.named_parameters().items()}
+        first = -1 if layer.reverse else 0
+        x = map_tree(lambda a: _array(a)[first], given.x)
+        state, start = map_tree(_array, given.state), map_tree(_array, given.start)
+        valid, reset = given.valid is not None, given.resets is not None
         recorder = self.recorder = Recorder(titles)
         batch = leaves(x)[0].shape[:-1]
 
@@ -56,25 +59,25 @@ class Step:
             return map_tree(lambda a: recorder.stand_in(name(), a, fixed), tree)
 
         xs, old = stands("x", x), stands("h", state)
-        first = stands("start", start, fixed=True) if reset else ()
+        again = stands("start", start, fixed=True) if reset else ()
         masks = [
             recorder.stand_in(name, np.full(batch, name == "valid"))
             for name, there in (("valid", valid), ("reset", reset))
             if there
         ]
-        given = old
+        now = old
         if reset:
             with recorder.recording("restarted", "a reset: the initial state again"):
-                given = map_tree(partial(choose, masks[-1]), first, given)
+                now = map_tree(partial(choose, masks[-1]), again, now)
         with recorder.recording():
-            output, new = cell(xs, given)
-        check(output, new, state)
+            output, new = cell(xs, now)
+        layer._check_step(output, new, state, batch, 0)
         if valid:
             with recorder.recording("held", "padding: the state is held, the output is 0"):
-                new = map_tree(partial(choose, masks[0]), new, given)
+                new = map_tree(partial(choose, masks[0]), new, now)
                 output = choose(masks[0], output)
         each = lambda tree: [recorder.var(a) for a in leaves(tree)]
-        self.x, self.old, self.start, self.masks = each(xs), each(old), each(first), each(tuple(masks))
+        self.x, self.old, self.start, self.masks = each(xs), each(old), each(again), each(tuple(masks))
         outs = each((output, new))
         for var, new in zip(self.old, outs[1:], strict=True):
             if new.named:
@@ -95,6 +98,10 @@ class Step:
             if isinstance(v.value, np.ndarray):
                 self.copies.append((v.value, frozen_copy(v.value)))
                 v.value = recorder.known_as(v, self.copies[-1][1])
+
+
+def _array(a: Any) -> Any:
+    return a._data if isinstance(a, Tensor) else a
 
 
 class Pulled:
@@ -184,14 +191,13 @@ class Half:
 
 
 def rows(known: dict[Any, Any], name: str, at: int, array: np.ndarray) -> list[Any]:
-    """The rows of a buffer, as a list that is made once."""
-    key = (name, at, len(array))
-    found = known.get(key)
-    if found is None:
-        if len(known) > 2000:
+    """The rows of a buffer from `at` on, as a list that is made once."""
+    found = known.get((name, at))
+    if found is None or len(found) < len(array):
+        if len(known) > 500:
             known.clear()
-        found = known[key] = list(array) if array.ndim > 1 else points(array)
-    return found
+        found = known[name, at] = list(array) if array.ndim > 1 else points(array)
+    return found if len(found) == len(array) else found[: len(array)]
 
 
 def points(array: np.ndarray) -> list[Any]:
@@ -362,11 +368,11 @@ class Run:
         given: list[np.ndarray],
         state: list[np.ndarray],
         operands: list[np.ndarray],
-        steps: int,
         cut: int | None,
         every: int | None,
     ) -> None:
-        self.plan, self.steps, self.cut = plan, steps, cut
+        self.plan, self.steps, self.cut = plan, len(given[0]), cut
+        steps = self.steps
         self.given, self.operands = given, operands
         self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
         exec(plan.first.once, plan.first.scope, self.env)
@@ -387,7 +393,7 @@ class Run:
 
     def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
         plan = self.plan
-        scratch = plan._take("scratch", plan.scratch, plan.steps)
+        scratch = plan._take("scratch", plan.scratch, min(plan.steps, self.steps))
         arrays = self.arrays | self.kept[1] | scratch[1]
         base = -plan.at(span, self.steps)[0]
         for part in plan.blocks(*span, self.cut, self.steps):
@@ -416,7 +422,7 @@ class Run:
         half = plan.second
         env = self.env | half.constants
         exec(half.once, half.scope, env)
-        scratch = plan._take("back", plan.back_scratch, plan.steps)
+        scratch = plan._take("back", plan.back_scratch, min(plan.steps, steps))
         fresh = {s.name: s.allocate(steps) for s in plan.back_fresh}
         sums = {s.name: np.zeros(s.shape, s.dtype) for s in plan.sums}
         given = dict(zip(plan.back_inputs, gs, strict=True))

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import RuleError, TraceError
 from ..graph import INSIDE, unbroadcast
+from ..primitives import unstack
 from ..record import recording
 from ..tensor import Tensor, apply
 from ..vjp import RULES, Rule, Static
@@ -131,12 +132,14 @@ class Recorder:
         self.name(tensor, Var(name, tensor.shape, tensor.dtype, fixed))
         return tensor
 
-    def watch(self, function: Any, operands: Any, static: Static, result: Any) -> None:
+    def watch(self, function: Any, operands: Any, static: Static, outs: tuple[Any, ...]) -> None:
         """What `apply` calls after every call of its own."""
         ins = [self.var(operand) for operand in operands]
         found = [v for v in ins if isinstance(v, Var)]
-        several = isinstance(result, tuple)
-        outs = result if several else (result,)
+        several = len(outs) != 1 or function in (np.split, unstack)
+        if not several and RULES[function].own:  # a tuple of one, perhaps
+            arrays = [getattr(a, "_data", a) for a in operands]
+            several = isinstance(RULES[function].run(*arrays, **static), tuple)
         if self.note:
             names, hint, line = None, self.note[0], self.note[1]
         else:

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import differentiate, functions, primitives, rules
+from ..cells import Cell
 from ..errors import NoGradientError, RuleError
+from ..recurrent import RNN
+from ..scan import loop
 from ..vjp import Array, Rule, vjp_of
 
 Rng = np.random.Generator
@@ -630,6 +633,19 @@ def unstack(f: Any, rng: Rng) -> Case:
 def checkpoint(f: Any, rng: Rng) -> Case:
     block = differentiate.checkpoint(lambda x, y: (np.tanh(x * y) * x, x + y))
     return block, broadcast(rng, real, real)
+
+
+class _Mix(Cell):
+    state_shape = (2,)
+
+    def step(self, x: Any, state: Any) -> Any:
+        return np.tanh(x * state + 0.5 * x)
+
+
+@cases(loop.scanned)
+def scanned(f: Any, rng: Rng) -> Case:
+    rnn = RNN(_Mix(), scan=True, reverse=bool(rng.integers(2)))
+    return (lambda x, h: rnn(x, h).outputs), [real(rng, (3, 1, 2)), real(rng, (1, 2))]
 
 
 @cases(primitives.astype)

@@ -561,9 +561,9 @@ _edit("cells.orthogonal", "A recurrent matrix does not start orthogonal.",
 
 # loop: the layer over time
 
-_CALL = "recurrent:RNN.__call__"
+_CALL, _LOOP = "recurrent:RNN.__call__", "recurrent:RNN._plain"
 _edit("loop.state_not_carried", "Every step starts from the initial state.",
-      laws.forward_by_hand, _CALL, "state = map_tree(_read_only, new)",
+      laws.forward_by_hand, _LOOP, "state = map_tree(_read_only, new)",
       "state = map_tree(_read_only, state)")
 _edit("loop.initial_state_ignored", "The state that the caller gives is ignored.",
       laws.forward_by_hand, _CALL,
@@ -573,52 +573,52 @@ _edit("loop.initial_state_detached", "No gradient reaches the initial state.",
       "map_tree(_tensor, x), map_tree(_tensor, state)",
       "map_tree(_tensor, x), map_tree(lambda s: _detached(_tensor(s)), state)")
 _edit("loop.carry_detached", "The gradient stops at every step: nothing flows through the state.",
-      laws.bptt, _CALL, "self.cell(map_tree(itemgetter(t), x_steps), state)",
+      laws.bptt, _LOOP, "self.cell(map_tree(itemgetter(t), x_steps), state)",
       "self.cell(map_tree(itemgetter(t), x_steps), map_tree(_detached, state) if done else state)")
 _edit("loop.weights_not_shared", "After the first step the weights are copies, never learnt.",
-      laws.bptt, _CALL, "= self.cell(map_tree(",
+      laws.bptt, _LOOP, "= self.cell(map_tree(",
       "= (__import__('copy').deepcopy(self.cell) if done else self.cell)(map_tree(")
 _edit("loop.truncate_ignored", "truncate does not cut the graph.",
-      laws.truncation, _CALL, "if truncate and done and", "if False and")
+      laws.truncation, _LOOP, "if truncate and done and", "if False and")
 _edit("loop.truncate_shifted", "truncate cuts the graph one step late.",
-      laws.truncation, _CALL, "done % truncate == 0",
+      laws.truncation, _LOOP, "done % truncate == 0",
       "done > 1 and done % truncate == 1 % truncate")
 _edit("loop.truncate_forgets", "truncate starts anew at each cut: the state is not carried over.",
-      laws.truncation, _CALL, "state = map_tree(_detached, state)", "state = start")
+      laws.truncation, _LOOP, "state = map_tree(_detached, state)", "state = start")
 _edit("loop.state_not_held", "In padding the state goes on changing.",
-      laws.hold_rule, _CALL, "if valid is not None and not valid[t].all():", "if False:")
+      laws.hold_rule, _LOOP, "if valid is not None and not valid[t].all():", "if False:")
 _edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",
       laws.hold_rule, _CALL, "x = map_tree(partial(choose, valid), x)", "pass")
 _edit("loop.padding_output", "Outputs in padding are not 0.",
-      laws.hold_rule, _CALL, "joined = choose(valid, joined)", "pass")
+      laws.hold_rule, _LOOP, "joined if valid is None else choose(valid, joined)", "joined")
 _edit("loop.last_is_outputs_end", "`last` is outputs[-1], padding or not.",
       laws.hold_rule, _CALL,
-      "joined[(at, np.arange(len(at)))] if batch else joined[int(at)]",
-      "joined[0 if self.reverse else -1]")
+      "outputs[(at, np.arange(len(at)))] if batch else outputs[int(at)]",
+      "outputs[-1]")
 _edit("loop.last_reverse", "`last` of the reverse direction is its first output.",
-      laws.reverse_is_the_flip, _CALL, "outputs[0 if self.reverse else -1]", "outputs[-1]")
+      laws.reverse_is_the_flip, _LOOP, "outputs[0 if self.reverse else -1]", "outputs[-1]")
 _edit("loop.last_reverse_padded", "`last` of the reverse direction is taken from the wrong end.",
       laws.hold_rule, _CALL, "valid.argmax(axis=0) if self.reverse else ", "")
 _edit("loop.reverse_order", "The reverse direction gives its outputs in the order of its travel.",
-      laws.reverse_is_the_flip, _CALL, "outputs, states = outputs[::-1], states[::-1]",
+      laws.reverse_is_the_flip, _LOOP, "outputs, states = outputs[::-1], states[::-1]",
       "states = states[::-1]")
 _edit("loop.reverse_ignored", "reverse=True runs forward.",
-      laws.reverse_is_the_flip, _CALL,
+      laws.reverse_is_the_flip, _LOOP,
       "[:: -1 if self.reverse else 1]", "")
 _edit("loop.reset_late", "A reset comes one step late.",
-      laws.resets, _CALL,
+      laws.resets, _LOOP,
       "if resets is not None and resets[t].any():\n"
       "                    state = map_tree(partial(choose, resets[t]), start, state)",
       "back = t + 1 if self.reverse else t - 1\n"
       "                if resets is not None and done and resets[back].any():\n"
       "                    state = map_tree(partial(choose, resets[back]), start, state)")
 _edit("loop.reset_all", "A reset of one row resets all rows.",
-      laws.resets, _CALL, "map_tree(partial(choose, resets[t]), start, state)", "start")
+      laws.resets, _LOOP, "map_tree(partial(choose, resets[t]), start, state)", "start")
 _edit("loop.padding_of_other_row", "The state is held where another row has its padding.",
-      laws.batch_permutation, _CALL,
+      laws.batch_permutation, _LOOP,
       "partial(choose, valid[t]), new", "partial(choose, valid[t][::-1]), new")
 _edit("loop.future_seen", "x is centred over all of time, so that every step sees the future.",
-      laws.causality, _CALL, "x_steps = map_tree(list, x)",
+      laws.causality, _LOOP, "x_steps = map_tree(list, x)",
       "x_steps = list(x - np.mean(x, axis=0))")
 _edit("loop.lengths_off_by_one", "Rows are one step longer than their lengths say.",
       laws.hold_rule, "functions:valid_steps",
@@ -679,7 +679,7 @@ _edit("losses.yes_for_no", "Binary cross-entropy takes yes for no.",
 # layers: what stands around the loop
 
 _edit("layers.checkpoint_forgets", "Every block of a checkpointed loop starts anew.",
-      laws.checkpointed_blocks, _CALL, "go(states[-1], first,", "go(state, first,")
+      laws.checkpointed_blocks, _LOOP, "go(states[-1], first,", "go(state, first,")
 _edit("layers.chain_padding", "A Linear after a recurrent layer writes its bias into padding.",
       laws.chain_is_its_layers, "recurrent:Chain.__call__",
       "x if valid is None else choose(valid, x)", "x")

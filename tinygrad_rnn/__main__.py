@@ -1,4 +1,4 @@
-"""`python -m tinygrad_rnn`: the demo. `python -m tinygrad_rnn check ...`: one gradient."""
+"""`python -m tinygrad_rnn`: the demo. `... check ...`: one gradient. `... source ...`: a loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ def main(argv: list[str] | None = None) -> int:
         from .testing import shell
 
         return shell.main(given[1:])
+    if given[:1] == ["source"]:
+        from .testing import emitted
+
+        return emitted.main(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn",
         description="The demo: gradients checked, text learnt, a task that needs the future.",
-        epilog="python -m tinygrad_rnn check --help: check the gradient of a function of yours.",
+        epilog="Also: python -m tinygrad_rnn check --help (the gradient of a function of yours), "
+        "source --help (a cell's forward and BPTT as NumPy).",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
     parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")

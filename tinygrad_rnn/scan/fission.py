@@ -524,7 +524,8 @@ class Packer:
         """One call for several of the same function; False where their operands do not match."""
         outs = [op.outs[0] for op in group]
         rank, before = len(outs[0].shape), dict(self.at)
-        if len(set(group)) < len(group) or any(v in self.pinned for v in outs):
+        there = len(set(group)) == len(group) and all(op in self.loop for op in group)
+        if not there or any(v in self.pinned for v in outs):
             return False
         ins: list[Any] = []
         for column in zip(*[op.ins for op in group], strict=True):

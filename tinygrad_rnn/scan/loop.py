@@ -60,7 +60,7 @@ class Loop:
             )
         outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         if not plan.compared:
-            self._compare(layer, given, outs[0])
+            self._compare(layer, given, outs[0], step.precision)
             plan.compared = True
         self.last, node = plan, None
         if wanted:
@@ -71,7 +71,7 @@ class Loop:
         outputs, state = results[0], refilled(given.state, results[len(outs) - len(hs) :])
         return outputs, outputs[0 if layer.reverse else -1], state, every
 
-    def _compare(self, layer: Any, given: Given, outputs: np.ndarray) -> None:
+    def _compare(self, layer: Any, given: Given, outputs: np.ndarray, precision: float) -> None:
         """The first steps by the plain loop: a step that is no function of x and state shows."""
         steps = len(outputs)
         span = slice(max(0, steps - 3), steps) if layer.reverse else slice(0, 3)
@@ -82,8 +82,7 @@ class Loop:
         with no_grad():
             some = given._replace(x=x, valid=valid, resets=resets, truncate=None, states=False)
             a, b = _array(layer._plain(some)[0]), outputs[span]
-        size = np.max(np.abs(a), initial=1, where=np.isfinite(a)) if a.dtype.kind == "f" else 0
-        slack = float(size * np.finfo(a.dtype).eps ** 0.5) if size else 0.0
+        slack = np.max(np.abs(a), initial=1, where=np.isfinite(a)) * precision**0.5
         if a.dtype != b.dtype or not np.allclose(a, b, rtol=0, atol=slack, equal_nan=True):
             raise errors.impure_step(
                 type(layer.cell).__name__, "run again, it gives something else than its trace"

@@ -91,6 +91,8 @@ class Step:
         outs = [alias.get(v, v) for v in outs]
         self.ops, self.output, self.new = live(ops, outs), outs[0], outs[1:]
         reads = {v for op in self.ops for v in op.reads} | set(outs)
+        floats = {v.dtype for v in reads if v.dtype.kind == "f"}
+        self.precision = max([float(np.finfo(dtype).eps) for dtype in floats], default=0.0)
         self.operands = [v for v in recorder.tensor if v.value is not None and v in reads]
         self.operands += self.start
         self.copies = []  # constant arrays: a trace is good as long as they do not change

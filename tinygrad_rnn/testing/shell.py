@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         with loaded(place) as module:
             report = check(call, module, options)
     except TinygradError as error:
-        print(f"check: {_one_line(error)}", file=sys.stderr)
+        print(f"check: {one_line(error)}", file=sys.stderr)
         return 2
     except Exception:  # of the user's own lines: the traceback shows where
         traceback.print_exc()
@@ -71,7 +71,11 @@ def main(argv: list[str]) -> int:
     return 0 if report.ok else 1
 
 
-def _one_line(error: TinygradError) -> str:
+def one_line(error: TinygradError) -> str:
+    """An error of ours for the shell; what was asked wrongly needs no class name.
+
+    one_line(UsageError("no such file"))      # 'no such file'
+    """
     return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
 
 
@@ -128,6 +132,23 @@ def _imported(name: str) -> ModuleType:
 
 def check(call: str, module: ModuleType, options: dict[str, Any]) -> Any:
     """The report for a call that is written as in the module's own code."""
+    text, f, args, kwargs = _called(call, module)
+    if isinstance(f, type) and issubclass(f, Cell):
+        try:
+            return check_cell(lambda: f(*args, **kwargs))
+        except GradientError as error:
+            return error.report
+    return grad_report(_with_keywords(f, kwargs), *args, **{"name": text, **options})
+
+
+def constructed(call: str, module: ModuleType) -> Any:
+    """What a call gives that is written as in the module's own code."""
+    _, f, args, kwargs = _called(call, module)
+    return f(*args, **kwargs)
+
+
+def _called(call: str, module: ModuleType) -> tuple[str, Any, Any, Any]:
+    """A function's name, the function, its positional arguments and its keywords."""
     try:
         node = ast.parse(call.strip(), mode="eval").body
     except SyntaxError:
@@ -141,12 +162,7 @@ def check(call: str, module: ModuleType, options: dict[str, Any]) -> Any:
     f, args, kwargs = _evaluated(node, names, module)
     if not callable(f):
         raise UsageError(f"{text} is a {type(f).__name__}, not a function")
-    if isinstance(f, type) and issubclass(f, Cell):
-        try:
-            return check_cell(lambda: f(*args, **kwargs))
-        except GradientError as error:
-            return error.report
-    return grad_report(_with_keywords(f, kwargs), *args, **{"name": text, **options})
+    return text, f, args, kwargs
 
 
 def _evaluated(node: ast.Call, names: dict[str, Any], module: ModuleType) -> tuple[Any, Any, Any]:

@@ -1,0 +1,59 @@
+"""The emitted loop of a cell on the shell: `python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+
+import numpy as np
+
+from ..cells import Cell
+from ..errors import TinygradError
+from ..nests import leaves
+from ..recurrent import RNN
+from ..tensor import Tensor
+from .shell import UsageError, constructed, loaded, one_line, split
+
+
+def main(argv: list[str]) -> int:
+    """Print a cell's forward and BPTT as NumPy. 0: printed; 2: not.
+
+    main(["cell.py:MyCell(3, 4)"])
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_rnn source",
+        description="Print a cell's loop over time and its backpropagation through time, as NumPy.",
+    )
+    parser.add_argument(
+        "cell", help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted"
+    )
+    parser.add_argument("--inputs", type=int, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="rows (default 1)")
+    parser.add_argument("--float32", action="store_true", help="instead of float64")
+    parser.add_argument("--plan", action="store_true", help="a table of what runs where, and why")
+    parser.add_argument("--reverse", action="store_true", help="from the last step to the first")
+    options = parser.parse_args(argv)
+    place, call = split(options.cell)
+    try:
+        with loaded(place) as module:
+            cell = constructed(call, module)
+            if not isinstance(cell, Cell):
+                raise UsageError(f"{call} is a {type(cell).__name__}, not a Cell")
+            width = options.inputs or getattr(cell, "inputs", None)
+            if width is None:
+                raise UsageError(f"{call} does not say the width of x: add --inputs")
+            if options.float32:
+                cell.astype(np.float32)
+            rnn = RNN(cell, scan=True, reverse=options.reverse)
+            dtype = leaves(cell.initial_state())[0].dtype
+            x = Tensor(np.ones((2, options.batch, width), dtype), requires_grad=True)
+            rnn(x)
+            print(rnn.plan() if options.plan else rnn.source())
+    except TinygradError as error:
+        print(f"source: {one_line(error)}", file=sys.stderr)
+        return 2
+    except Exception:  # of the user's own lines: the traceback shows where
+        traceback.print_exc()
+        return 2
+    return 0

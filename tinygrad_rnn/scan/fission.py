@@ -93,8 +93,10 @@ def tidied(
         f, out = op.function, op.outs[0]
         operand = op.ins[0] if op.ins and isinstance(op.ins[0], Var) else None
         same = operand is not None and (operand.shape, operand.dtype) == (out.shape, out.dtype)
-        if same and f in (np.positive, detach, astype, np.reshape, np.broadcast_to) and not (
-            differentiable and f is detach
+        if (
+            same
+            and f in (np.positive, detach, astype, np.reshape, np.broadcast_to)
+            and not (differentiable and f is detach)
         ):
             alias[out] = operand  # type: ignore[assignment]
             continue
@@ -103,7 +105,11 @@ def tidied(
         if f is np.add and any(v in negated for v in op.reads):
             k = 0 if op.ins[1] not in negated else 1
             op = Op(np.subtract, (op.ins[1 - k], negated[op.ins[k]]), {}, op.outs, op.line)
-        key = (op.function, tuple((type(v), v) for v in op.ins), tuple(sorted(op.static.items(), key=str)))
+        key = (
+            op.function,
+            tuple((type(v), v) for v in op.ins),
+            tuple(sorted(op.static.items(), key=str)),
+        )
         before = None if op.function is sum_over_time else seen.setdefault(key, op)
         if before is not None and before is not op:
             alias.update(zip(op.outs, before.outs, strict=True))
@@ -203,7 +209,9 @@ def gates_apart(ops: list[Op], kept: set[Var]) -> tuple[list[Op], Alias]:
                     ins.append([v] * n)
                 else:
                     ins.append(pieces(v, cut))
-            wish = lambda k: "_".join(v[k].name.strip("_") for v in ins[:2]) if product else out.name
+            wish = lambda k: (
+                "_".join(v[k].name.strip("_") for v in ins[:2]) if product else out.name
+            )
             product = op.function is np.matmul
             outs = [
                 Var(wish(k), (*out.shape[:-1], b - a), out.dtype)
@@ -212,7 +220,9 @@ def gates_apart(ops: list[Op], kept: set[Var]) -> tuple[list[Op], Alias]:
             for k, var in enumerate(outs):
                 made.append(Op(op.function, [each[k] for each in ins], op.static, [var], op.line))
             parts[out, cut, -1] = outs
-        elif op.ins and op.ins[0] in heads and op.ins[0] in apart and _spans(op, op.ins[0]) != [None]:
+        elif (
+            op.ins and op.ins[0] in heads and op.ins[0] in apart and _spans(op, op.ins[0]) != [None]
+        ):
             cut = apart[op.ins[0]]
             starts = dict(zip(cut, parts[op.ins[0], cut, -1], strict=False))
             for (start, _), var in zip(_spans(op, op.ins[0]), op.outs, strict=True):  # type: ignore[misc]
@@ -365,7 +375,9 @@ class Packer:
     ) -> None:
         self.kind, self.pinned = kind, pinned
         self.loop = [op for op in ops if kind[op] == "loop"]
-        self.before = {v for op in ops if kind[op] == "before" and not forms.cost_free(op) for v in op.outs}
+        self.before = {
+            v for op in ops if kind[op] == "before" and not forms.is_view(op) for v in op.outs
+        }
         self.at: dict[Var, tuple[Pack, int]] = dict(known)
         self.count = uses(ops, pinned)
         self.maker = {v: op for op in self.loop for v in op.outs}
@@ -457,7 +469,7 @@ class Packer:
         made = [self.maker.get(v) for v in lefts]
         if len(terms) < 2 or len(shapes) > 1 or not all(made) or not self._free(lefts):
             return
-        if any(forms.cost_free(op) or len(op.outs) > 1 for op in made if op):
+        if any(forms.is_view(op) or len(op.outs) > 1 for op in made if op):
             return
         order = {key: k for k, key in enumerate(dict.fromkeys(map(self._origin, lefts)))}
         terms.sort(key=lambda op: order[self._origin(op.ins[0])])
@@ -537,9 +549,13 @@ class Packer:
             ok = ok and all(v in self.at or v in self.before for v in column)
             ins.append(self._pack(list(column)) if ok else None)
         part = None if any(v is None for v in ins) else self._pack(outs)
-        if part is not None and not all(isinstance(v, (Part, Var)) or type(v) in (int, float) for v in ins):
+        if part is not None and not all(
+            isinstance(v, (Part, Var)) or type(v) in (int, float) for v in ins
+        ):
             part = None
-        if part is None or not self._replace(group, Op(group[0].function, ins, group[0].static, [part], group[0].line)):
+        if part is None or not self._replace(
+            group, Op(group[0].function, ins, group[0].static, [part], group[0].line)
+        ):
             self.at = before
             return False
         return True

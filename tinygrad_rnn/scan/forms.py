@@ -22,9 +22,9 @@ _ALONG: set[Any] = {softmax, log_softmax, logsumexp, euclidean_norm, np.var, np.
 _ALONG |= {np.sum, np.mean, np.max, np.amax, np.min, np.amin, np.prod, np.cumsum, np.cumprod}
 _ALONG |= {np.sort, np.argsort, np.argmax, np.argmin, np.any, np.all, np.flip}
 _JOINS: set[Any] = {np.concatenate, np.stack}
-REDUCED: dict[Any, str] = {np.sum: "np.add", np.mean: "np.add", np.prod: "np.multiply"}
-REDUCED |= {np.max: "np.maximum", np.amax: "np.maximum"}
-REDUCED |= {np.min: "np.minimum", np.amin: "np.minimum"}
+REDUCED: dict[Any, str] = {np.sum: "add", np.mean: "add", np.prod: "multiply"}
+REDUCED |= {np.max: "maximum", np.amax: "maximum"}
+REDUCED |= {np.min: "minimum", np.amin: "minimum"}
 
 
 def is_elementwise(function: Any) -> bool:
@@ -117,13 +117,10 @@ def index_text(template: tuple[Any, ...], lifted: bool, arrays: list[str] | None
     return ", ".join(parts)
 
 
-def is_rows_product(op: Op) -> bool:
-    """A weight's gradient in one step: over time it is one matrix product of all rows."""
-    return op.function is rows_product
-
-
 def sums_rows(op: Op) -> bool:
-    """A sum over all leading axes: a bias's gradient in one step."""
+    """A weight's or a bias's gradient in one step: over all steps, one product of all rows."""
+    if op.function is rows_product:
+        return True
     if op.function is not np.sum or op.static.get("keepdims"):
         return False
     rank, axes = len(op.ins[0].shape), op.static["axis"]
@@ -131,7 +128,7 @@ def sums_rows(op: Op) -> bool:
     return sorted(axes) == list(range(-rank, -rank + len(axes))) and rank - len(axes) == 1
 
 
-def cost_free(op: Op) -> bool:
+def is_view(op: Op) -> bool:
     """A view: no line is emitted for it."""
     return op.function is not sum_over_time and view(op, 0, "", False) is not None
 

@@ -9,7 +9,7 @@ steps, so that what they need together stays in the processor's cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from ..nests import leaves, map_tree
 from ..streaming import choose
 from ..tensor import Tensor
 from . import forms
-from .emit import Names, Place, Program, Store, Writer, assign
+from .emit import Writer, running
 from .fission import Packer, classes, gates_apart, live, reassociated, tidied, uses
+from .places import Names, Place, Program, Store, assign
 from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time, value_in
 
 BLOCK = 320_000  # bytes of one value over a block of steps
@@ -77,7 +78,12 @@ class Step:
                 new = map_tree(partial(choose, masks[0]), new, now)
                 output = choose(masks[0], output)
         each = lambda tree: [recorder.var(a) for a in leaves(tree)]
-        self.x, self.old, self.start, self.masks = each(xs), each(old), each(again), each(tuple(masks))
+        self.x, self.old, self.start, self.masks = (
+            each(xs),
+            each(old),
+            each(again),
+            each(tuple(masks)),
+        )
         outs = each((output, new))
         for var, new in zip(self.old, outs[1:], strict=True):
             if new.named:
@@ -122,16 +128,16 @@ class Pulled:
         need = needing(self.steps, {*grads, *[step.old[k] for k in floats]})
         seeds: dict[Var, Any] = {}
 
-        def arrives(target: Var, like: Var) -> Var:
+        def arrives(target: Var, like: Var, wish: str) -> Var:
             """A gradient that comes in at each step."""
-            tensor = recorder.stand_in(f"d_{like.name}", np.ones(like.shape, like.dtype))
+            tensor = recorder.stand_in(wish, np.ones(like.shape, like.dtype))
             if target in need:
                 seeds[target] = seeds[target] + tensor if target in seeds else tensor
             return recorder.var(tensor)
 
         with recorder.recording("d_sum"):
-            self.inputs = [arrives(v, v) for v in self.outputs]
-            carried = [arrives(self.new[k], step.old[k]) for k in floats]
+            self.inputs = [arrives(v, v, f"g_{v.name}") for v in self.outputs]
+            carried = [arrives(self.new[k], step.old[k], f"d_{step.old[k].name}") for k in floats]
         found = pull_back(recorder, self.steps, recorder.tensor, seeds, need)
         gone = {v: recorder.var(g) for v, g in found.items()}
         zero = lambda v: Var("zero", v.shape, v.dtype, True, np.zeros(v.shape, v.dtype))
@@ -149,46 +155,50 @@ class Half:
     """Forward or backward, emitted and compiled."""
 
     def __init__(
-        self,
-        program: Program,
-        names: Names,
-        places: dict[Var, Place],
-        fixed: dict[Var, str],
-        up: bool,
-        constants: dict[str, Any],
+        self, p: Program, names: Names, places: dict[Var, Place], fixed: dict[Var, str]
     ) -> None:
-        assign(program, names, places, up)
-        self.program, self.places, self.known = program, places, dict(fixed)
-        writer = Writer(program, names, places, fixed, up, readable=False)
-        once = writer.once("once")
-        block = writer.block()
-        self.reads = list(writer.reads_fixed)
-        for v in program.ops:
-            if v.function is sum_over_time:
-                store = places[v.outs[0]].store
-                assert store is not None
-                fixed[v.outs[0]] = store.name
-        end = writer.once("end")
-        self.up, self.carried, self.source = up, program.carry_stores, block
-        self.stores = list(writer.used.values())
-        self.outputs = program.output_places
-        self.constants = constants  # what a rule brought in
-        scope = {"np": np, "rows": rows, "points": points, **writer.constants}
-        self.once = compile("\n".join(once + writer.weights), "<scan: once>", "exec")
-        self.end = compile("\n".join(end), "<scan: end>", "exec")
-        exec(compile(block, "<scan: block>", "exec"), scope)
-        self.block, self.scope = scope["block"], scope
+        assign(p, names, places)
+        self.program, self.writer = p, Writer(p, names, places, fixed)
+        self.block_text, self.scope = running(self.writer)
+        self.scope |= {"rows": rows, "points": points}
+        self.stores, self.reads = list(self.writer.used.values()), self.writer.in_block
+        compiled = lambda lines, what: compile("\n".join(lines), f"<scan: {what}>", "exec")
+        self.once = compiled([*self.writer.once, *self.writer.weights], "once")
+        self.end = compiled(self.writer.end, "end")
+        exec(compiled([self.block_text], "block"), self.scope)
+        self.block = self.scope["block"]
 
-    def run(self, lo: int, hi: int, base: int, arrays: dict[str, Any], env: dict[str, Any],
-            lists: Any, carry: list[np.ndarray]) -> list[np.ndarray]:
+    def names(self, vs: Iterable[Var]) -> list[str]:
+        """The buffers that these come in."""
+        return [self.writer.store_of(v).name for v in vs]
+
+    def own(self, *kinds: str) -> list[Store]:
+        """Its buffers of these kinds."""
+        every = {s.name: s for s in [*self.program.stores, *self.stores]}
+        mine = {id(s) for s in self.program.stores}
+        return [
+            s for s in every.values() if s.kind in kinds and (s.kind == "temp" or id(s) in mine)
+        ]
+
+    def run(
+        self,
+        lo: int,
+        hi: int,
+        base: int,
+        arrays: dict[str, Any],
+        env: dict[str, Any],
+        lists: Any,
+        carry: list[np.ndarray],
+    ) -> list[np.ndarray]:
         """Steps lo..hi-1 from a carried state; returns the state after them."""
-        first, last = (lo, hi) if self.up else (hi, lo)
-        for store, value in zip(self.carried, carry, strict=True):
+        first, last = (lo, hi) if self.program.up else (hi, lo)
+        for store, value in zip(self.program.states, carry, strict=True):
             arrays[store.name][first - store.origin(lo, base)] = value
         S = [arrays[store.name] for store in self.stores]
         self.block(lo, hi, base, S, [env[name] for name in self.reads], *lists)
         return [
-            np.array(arrays[store.name][last - store.origin(lo, base)]) for store in self.carried
+            np.array(arrays[store.name][last - store.origin(lo, base)])
+            for store in self.program.states
         ]
 
 
@@ -207,39 +217,46 @@ def points(array: np.ndarray) -> list[Any]:
     return [array[k, ...] for k in range(len(array))]
 
 
-def _program(
+def split(
     ops: list[Op],
     inputs: list[Var],
     carries: list[tuple[Var, Var]],
     outputs: list[Var],
     kept: set[Var],
-    at: dict[Var, Any],
+    packs: dict[Var, Any],
+    up: bool,
     share: bool,
 ) -> Program:
-    """Split the calls, put them in order, and join them."""
+    """Put calls in their classes, into a good order, and join them."""
     old, goals = [o for o, _ in carries], [n for _, n in carries]
     pinned = {*goals, *outputs}
-    count = uses(ops, pinned)
-    maker = {v: op for op in ops for v in op.outs}
-    absorbed = {}
-    for op in ops:
-        for v in op.ins if op.function is sum_over_time else ():
-            made = maker.get(v)
-            if made is not None and count[v] == 1:
-                if forms.is_rows_product(made) or forms.sums_rows(made):
-                    absorbed[v] = made
+    count, maker = uses(ops, pinned), {v: op for op in ops for v in op.outs}
+    absorbed = {
+        v: maker[v]
+        for op in ops
+        if op.function is sum_over_time
+        for v in op.ins
+        if v in maker and count[v] == 1 and forms.sums_rows(maker[v])
+    }
     free = {id(op) for op in absorbed.values()}
-    stuck = lambda op: not (
-        op.function is sum_over_time or id(op) in free or forms.liftable(op)
+    stuck = lambda op: (
+        op.function is not sum_over_time and id(op) not in free and not forms.liftable(op)
     )
-    kind = classes(ops, old, goals, stuck)
-    ops = reassociated(ops, kind, old, {*pinned, *kept})
-    kind = classes(ops, old, goals, stuck)
-    packer = Packer(ops, kind, pinned, at)
-    rest = [op for op in ops if kind[op] != "loop"]
-    places = {v: place for v, place in packer.at.items() if v not in at}
+    ops = reassociated(ops, classes(ops, old, goals, stuck), old, {*pinned, *kept})
+    packer = Packer(ops, classes(ops, old, goals, stuck), pinned, packs)
+    rest = [op for op in ops if packer.kind[op] != "loop"]
+    mine = {v: place for v, place in packer.at.items() if v not in packs}
     return Program(
-        [*rest, *packer.loop], packer.kind, inputs, carries, outputs, kept, places, absorbed, share
+        [*rest, *packer.loop],
+        packer.kind,
+        inputs,
+        carries,
+        outputs,
+        kept,
+        mine,
+        absorbed,
+        share,
+        up,
     )
 
 
@@ -254,68 +271,60 @@ class Plan:
 
     def __init__(self, step: Step, states: bool, grads: set[Var] | None, reverse: bool) -> None:
         self.step, self.up, self.states = step, not reverse, states
+        self.compared = False  # with the plain loop
         outputs, ops, new = [step.output, *(step.new if states else [])], step.ops, step.new
         names, places, fixed = Names(), dict[Var, Place](), dict[Var, str]()
         kept, pulled = set[Var](), None
         if grads is not None:
             pulled = Pulled(step, outputs, grads)
             ops, new, outputs = pulled.steps, pulled.new, pulled.outputs
-            ops = live(ops, [*new, *outputs, *[v for op in pulled.ops for v in op.reads]])
-            mine = {v for op in ops for v in op.outs} | {*step.x, *step.masks, *step.old}
             read = {v for op in pulled.ops for v in op.reads} | set(pulled.ends)
+            ops = live(ops, [*new, *outputs, *read])
+            mine = {v for op in ops for v in op.outs} | {*step.x, *step.masks, *step.old}
             kept = {v for v in read & mine if not v.fixed}
-        self.compared = False  # with the plain loop
         for k, v in enumerate(step.operands):
             fixed[v] = names.new(v.name if v.name != "constant" else f"constant{k}")
         self.fixed_in = [fixed[v] for v in step.operands]
-        inputs = [*step.x, *step.masks]
-        pairs = list(zip(step.old, new, strict=True))
-        program = _program(ops, inputs, pairs, outputs, kept, {}, share=True)
-        self.first = Half(program, names, places, fixed, self.up, {})
-        self.inputs = [places[v].store.name for v in inputs]  # type: ignore[union-attr]
-        self.fresh = [s for s in program.stores if s.kind == "fresh"]
-        self.kept = [s for s in program.stores if s.kind == "kept"]
-        self.scratch = [s for s in self.first.stores if s.kind in ("temp", "block")]
-        self.scratch += [s for s in program.carry_stores if s.kind == "block"]
-        self.steps = self._block_size(step)
+        inputs, pairs = [*step.x, *step.masks], list(zip(step.old, new, strict=True))
+        program = split(ops, inputs, pairs, outputs, kept, {}, self.up, share=True)
+        self.first, self.second, self.pulled = Half(program, names, places, fixed), None, pulled
+        self.inputs = self.first.names(inputs)
+        largest = max((forms.size(v) * v.dtype.itemsize for v in step.old), default=1)
+        self.steps = max(8, min(4096, BLOCK // max(1, largest)))
         self.pools: dict[str, list[Any]] = {"kept": [], "scratch": [], "back": []}
-        self.pulled, self.second = pulled, None
+        self.dx, self.dstate, self.dfixed = list[Var](), list[Var](), dict[Var, str]()
+        self.constants: dict[str, np.ndarray] = {}  # what a rule brought in
         if pulled is None:
             return
-        constants = {}
-        for v in {v for op in pulled.ops for v in op.reads} | set(pulled.ends):
-            if v.value is not None and v not in fixed:  # what a rule brought in
+        for v in dict.fromkeys([*[v for op in pulled.ops for v in op.reads], *pulled.ends]):
+            if v.value is not None and v not in fixed:
                 fixed[v] = names.new("constant")
-                constants[fixed[v]] = np.asarray(v.value)
+                self.constants[fixed[v]] = np.asarray(v.value)
         dx = [pulled.gone[v] for v in step.x if v in pulled.gone]
-        back = _program(
-            pulled.ops, pulled.inputs, pulled.carries, dx, set(), program.at, share=False
+        back = split(
+            pulled.ops, pulled.inputs, pulled.carries, dx, set(), program.packs, not self.up, False
         )
-        self.second = Half(back, names, places, fixed, not self.up, constants)
-        self.back_inputs = [places[v].store.name for v in pulled.inputs]  # type: ignore[union-attr]
-        self.back_fresh = [s for s in back.stores if s.kind == "fresh"]
-        self.sums = [s for s in back.stores if s.kind == "sum"]
-        own = {id(s) for s in back.stores}
-        self.back_scratch = [
-            s for s in self.second.stores if s.kind in ("temp", "block", "ones") and (id(s) in own or s.kind in ("temp", "ones"))
-        ]
-        self.back_scratch += [s for s in back.carry_stores if s not in self.back_scratch]
-        self.dfixed = {v: fixed[pulled.gone[v]] for v in step.operands if v in pulled.gone}
+        self.second = Half(back, names, places, fixed)
+        self.back_inputs = self.second.names(pulled.inputs)
         self.dx = [v for v in step.x if v in pulled.gone]
-        self.dx_names = [name for name, v in zip(self.inputs, step.x, strict=False) if v in self.dx]
         self.dstate = [step.old[k] for k in pulled.floats]
+        self.dfixed = {v: fixed[pulled.gone[v]] for v in step.operands if v in pulled.gone}
 
     @property
     def returns(self) -> set[Var]:
         """Which inputs get a gradient."""
-        return set() if self.pulled is None else {*self.dfixed, *self.dx, *self.dstate}
+        return {*self.dfixed, *self.dx, *self.dstate}
 
     def remember(self, inventory: Any) -> None:
         """What the cell consisted of: kept alive, and compared at each call."""
         self.inventory = inventory
         self.copies = self.step.copies + [(a, frozen_copy(a)) for a in inventory.arrays]
         self.index = {id(t): k for k, t in enumerate(inventory.tensors)}
-        self.flags = [(v.value, v.value.requires_grad) for v in self.step.operands if isinstance(v.value, Tensor)]
+        self.flags = [
+            (v.value, v.value.requires_grad)
+            for v in self.step.operands
+            if isinstance(v.value, Tensor)
+        ]
 
     def still_holds(self) -> bool:
         """Whether arrays that the trace has read are as they were."""
@@ -348,7 +357,9 @@ class Plan:
         if len(self.pools[pool]) < 2:
             self.pools[pool].append(buffers)
 
-    def blocks(self, first: int, last: int, cut: int | None, steps: int) -> Iterator[tuple[int, int]]:
+    def blocks(
+        self, first: int, last: int, cut: int | None, steps: int
+    ) -> Iterator[tuple[int, int]]:
         """Blocks of at most K steps, by their places on the way; none crosses a cut."""
         while first < last:
             stop = min(first + self.steps, last)
@@ -379,11 +390,11 @@ class Run:
         self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
         exec(plan.first.once, plan.first.scope, self.env)
         self.arrays = dict(zip(plan.inputs, given, strict=True))
-        self.arrays |= {s.name: s.allocate(steps) for s in plan.fresh}
+        self.arrays |= {s.name: s.allocate(steps) for s in plan.first.own("fresh")}
         size = min(every or steps, steps)
         self.stretches = [(k, min(k + size, steps)) for k in range(0, steps, size)]
         self.starts: list[list[np.ndarray]] = []
-        self.kept = plan._take("kept", plan.kept, size)
+        self.kept = plan._take("kept", plan.first.own("kept"), size)
         self.state = state
         for span in self.stretches:
             self.starts.append(self.state)
@@ -395,7 +406,9 @@ class Run:
 
     def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
         plan = self.plan
-        scratch = plan._take("scratch", plan.scratch, min(plan.steps, self.steps))
+        scratch = plan._take(
+            "scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps)
+        )
         arrays = self.arrays | self.kept[1] | scratch[1]
         base = -plan.at(span, self.steps)[0]
         for part in plan.blocks(*span, self.cut, self.steps):
@@ -408,7 +421,7 @@ class Run:
 
     def outputs(self) -> list[np.ndarray]:
         """What was computed for every step: outputs, and states if they were wanted."""
-        return [self._output(self.arrays, place) for place in self.plan.first.outputs]
+        return [self._output(self.arrays, place) for place in self.plan.first.program.shown]
 
     def _output(self, arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
         store = place.store
@@ -416,22 +429,23 @@ class Run:
         array = arrays[store.name]
         if not store.carried:
             return array
-        return array[1:] if place.row == store.up else array[:-1]
+        return array[1:] if place.new == store.up else array[:-1]
 
     def backward(self, gs: list[np.ndarray], state: list[np.ndarray]) -> dict[Var, np.ndarray]:
         """Gradients of x, of the initial state and of the operands."""
         plan, steps = self.plan, self.steps
         half = plan.second
-        env = self.env | half.constants
+        assert half is not None
+        env = self.env | plan.constants
         exec(half.once, half.scope, env)
-        scratch = plan._take("back", plan.back_scratch, min(plan.steps, steps))
-        fresh = {s.name: s.allocate(steps) for s in plan.back_fresh}
-        sums = {s.name: np.zeros(s.shape, s.dtype) for s in plan.sums}
+        scratch = plan._take("back", half.own("temp", "block"), min(plan.steps, steps))
+        fresh = {s.name: s.allocate(steps) for s in half.own("fresh")}
+        sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own("sum")}
         given = dict(zip(plan.back_inputs, gs, strict=True))
         for k in range(len(self.stretches))[::-1]:
             span = self.stretches[k]
             if self.whole:
-                self.kept = plan._take("kept", plan.kept, span[1] - span[0])
+                self.kept = plan._take("kept", plan.first.own("kept"), span[1] - span[0])
                 self._ahead(span, self.starts[k])
             arrays = self.arrays | self.kept[1] | scratch[1] | fresh | sums | given
             base = -plan.at(span, steps)[0]
@@ -447,7 +461,10 @@ class Run:
         env |= sums
         exec(half.end, half.scope, env)
         gone = {v: np.asarray(env[name]) for v, name in plan.dfixed.items()}
-        gone |= {v: self._output(fresh, place) for v, place in zip(plan.dx, half.outputs, strict=True)}
+        gone |= {
+            v: self._output(fresh, place)
+            for v, place in zip(plan.dx, half.program.shown, strict=True)
+        }
         return gone | dict(zip(plan.dstate, state, strict=True))
 
     def inputs(self) -> dict[Var, np.ndarray]:

@@ -8,135 +8,170 @@ import textwrap
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
-from .emit import Names, Place, Writer
+from .emit import readable
+from .places import Place, Store
 from .plan import Half, Plan
 
 WHY = {
     "once": "the same at every step",
-    "before": "does not depend on the state: all steps at once",
+    "before": "does not depend on the state: for all steps at once",
     "loop": "leads from state to state, or cannot be done for many steps at once",
-    "after": "no later state depends on it: all steps at once",
-    "end": "of sums over all steps",
+    "after": "no later state depends on it: for all steps at once",
+    "sum": "part of a sum over all steps",
+    "end": "of the sums over all steps",
 }
 
 
 def source(plan: Plan, title: str) -> str:
     """The traced loop and its BPTT as a module that needs NumPy alone."""
-    first, second = plan.first, plan.second
-    names = Names()
-    ahead = _writer(first, names)
-    step, states = plan.step, [f"{s.name}_0" for s in first.carried]
+    first, second, step = plan.first, plan.second, plan.step
+    states = [f"{s.name}_0" for s in first.program.states]
     given = [*plan.inputs, *states, *plan.fixed_in]
-    begins = dict(zip([s.name for s in first.carried], states, strict=True))
-    lines = ahead.body(begins, set(plan.inputs))
-    outs = [_text(place) for place in first.outputs]
-    last = [f"{s.name}[{'T' if first.up else 0}]" for s in first.carried]
+    outs = [_whole(place) for place in first.program.shown]
+    last = [_row(s, not s.up) for s in first.program.states]
     kept: list[str] = []
+    functions = dict(first.writer.globals)
     back = ""
-    helpers = dict(ahead.helpers)
-    shapes = ", ".join(f"{name} (T, {', '.join(map(str, v.shape))})" for name, v in zip(plan.inputs, step.x, strict=False))
-    if second is not None:
-        behind = _writer(second, names)
-        behind.fixed |= {v: name for v, name in ahead.fixed.items() if v in first.known or v.fixed}
-        arriving = [f"{s.name}_T" for s in second.carried]
+    if second is not None and plan.pulled is not None:
+        functions |= second.writer.globals
+        arriving = [f"{s.name}_T" for s in second.program.states]
         ours = {s.name for s in first.program.stores} | set(plan.back_inputs)
-        body = behind.body(dict(zip([s.name for s in second.carried], arriving, strict=True)), ours)
-        for v, name in second.constants.items():
-            body.insert(0, f"{v} = np.array({name.tolist()!r}, np.{name.dtype})")
-        for op in second.program.ops:
-            if second.program.kind[op] == "after" and op.outs[0].ended:
-                behind.fixed[op.outs[0]] = second.places[op.outs[0]].store.name  # type: ignore[union-attr]
-        ends = behind.once("end")
-        body += ["# Of the sums over all steps.", *ends] if ends else []
-        pulled = plan.pulled
-        assert pulled is not None
-        gone = {name: _text(place) for name, place in zip(plan.dx_names, second.outputs, strict=True)}
+        body = [f"{n} = np.array({a.tolist()!r}, np.{a.dtype})" for n, a in plan.constants.items()]
+        body += _body(second, arriving, ours)
+        names = dict(zip(step.x, plan.inputs, strict=False)) | dict(
+            zip(step.old, states, strict=True)
+        )
+        names |= dict(zip(step.operands, plan.fixed_in, strict=True))
+        gone = dict(zip(plan.dx, map(_whole, second.program.shown), strict=True))
         gone |= {
-            states[k]: f"{s.name}[{'T' if second.up else 0}]"
-            for k, s in zip(pulled.floats, second.carried, strict=True)
+            v: _row(s, not s.up) for v, s in zip(plan.dstate, second.program.states, strict=True)
         }
-        gone |= {
-            name: behind.fixed[pulled.gone[v]]
-            for name, v in zip(plan.fixed_in, step.operands, strict=True)
-            if v in pulled.gone
-        }
-        answer = ", ".join(f"{name!r}: {text}" for name, text in gone.items())
-        code = [line.split("#")[0] for line in [*body, *gone.values()]]
-        words = set(re.findall(r"\w+", "\n".join(code)))
-        ours = {s.name for s in first.program.stores} | set(ahead.fixed.values())
-        ours |= {line.split(" = ")[0] for line in ahead.weights}
-        kept = sorted(words & ours)
-        helpers |= behind.helpers
-        d = _tuple(plan.back_inputs)
+        gone |= plan.dfixed
+        code = "\n".join(line.split("#")[0] for line in [*body, *gone.values()])
+        known = [*(s.name for s in first.program.stores), *first.writer.fixed.values()]
+        known += [line.split(" = ")[0] for line in first.writer.weights]
+        made = {line.split(" = ")[0].strip() for line in body}
+        kept = [
+            name
+            for name in dict.fromkeys(known)
+            if name not in made and re.search(rf"\b{name}\b", code)
+        ]
+        answer = ", ".join(f"{names[v]!r}: {text}" for v, text in gone.items())
         back = _function(
             "backward",
             ["d_outputs", "d_state", "kept"],
-            f'"""The gradients of {", ".join(gone)}: the steps again, from the last to the first."""',
-            [f"{d} = d_outputs", f"{_tuple(arriving)} = d_state", f"{_tuple(kept)} = kept", f"T = len({plan.back_inputs[0]})",
-             *body, f"return {{{answer}}}"],
-        )  # fmt: skip
-    text = _function(
+            f"The gradients of {', '.join(names[v] for v in gone)}: the steps again, backwards.",
+            [
+                f"{_tuple(plan.back_inputs)} = d_outputs",
+                f"{_tuple(arriving)} = d_state",
+                *[f"{_tuple(kept)} = kept"] * bool(kept),
+                f"T = len({plan.back_inputs[0]})",
+                *body,
+                f"return {{{answer}}}",
+            ],
+        )
+    shapes = [
+        f"{name} (T, {', '.join(map(str, v.shape))})"
+        for name, v in zip(plan.inputs, step.x, strict=False)
+    ]
+    ahead = _function(
         "forward",
         given,
-        f'"""{shapes}: outputs, the last state, and what backward needs."""',
-        [f"T = len({plan.inputs[0]})", *lines, f"return {_tuple(outs)}, {_tuple(last)}, {_tuple(kept)}"],
+        f"{', '.join(shapes)} to outputs, the last state, and what backward needs.",
+        [
+            f"T = len({plan.inputs[0]})",
+            *_body(first, states, set(plan.inputs)),
+            f"return {_tuple(outs)}, {_tuple(last)}, {_tuple(kept)}",
+        ],
     )
-    used = "\n".join([text, back])
-    head = (
-        f'"""{title}: one step, traced and looped, and its backpropagation through time.\n\n'
-        "    outputs, state, kept = forward(" + ", ".join(given) + ")\n"
-        + ("    gradients = backward(d_outputs, d_state, kept)\n" if back else "")
-        + '\nAll are tuples; gradients is a dict. What runs is this on blocks of K steps.\n"""\n'
-    )
-    return "\n\n".join(filter(None, [f"{head}\nimport numpy as np", _helpers(helpers), text, back])) + "\n"
+    head = [
+        f'"""{title}: one step, traced and looped, and its backpropagation through time.',
+        "",
+        f"    outputs, state, kept = forward({', '.join(given)})",
+        *["    gradients = backward(d_outputs, d_state, kept)"] * bool(back),
+        "",
+        "outputs, state and kept are tuples, gradients is a dict. What runs does the same on blocks",
+        'of steps."""',
+    ]
+    parts = ["\n".join(head), "import numpy as np", *_helpers(functions), ahead, back]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _writer(half: Half, names: Names) -> Writer:
-    names.used |= {s.name for s in half.program.stores} | set(half.known.values())
-    places = {v: place for v, place in half.places.items()}
-    return Writer(half.program, names, places, dict(half.known), half.up, readable=True)
+def _body(half: Half, start: list[str], known: set[str]) -> list[str]:
+    """The lines of a half, all steps in one block. start: what each state begins as."""
+    writer, p = half.writer, half.program
+    rooms = []
+    for store in {s.name: s for s in [*p.states, *half.stores]}.values():
+        sizes = ", ".join(map(str, store.sizes("T" + " + 1" * store.carried)))
+        comma = "," * (len(store.sizes("T")) == 1)
+        if store.name not in known:
+            make = "zeros" if store.kind == "sum" else "empty"
+            rooms.append(f"{store.name} = np.{make}(({sizes}{comma}), np.{store.dtype})")
+    rooms += [f"{_row(s, s.up)} = {value}" for s, value in zip(p.states, start, strict=True)]
+    over = "range(T)" if p.up else "reversed(range(T))"
+    loop = [f"    {line}" for line in writer.lines["loop"]]
+    parts = {
+        "The same at every step.": [*writer.once, *writer.weights],
+        "Room for the results, and views of it.": [*rooms, *writer.head],
+        "Before the loop: what does not depend on the state, for all steps.": writer.lines[
+            "before"
+        ],
+        "The loop: what leads from state to state.": [f"for t in {over}:", *loop] if loop else [],
+        "After the loop: what no later state depends on, for all steps.": writer.lines["after"],
+        "Of the sums over all steps.": writer.end,
+    }
+    return [
+        readable(line) for title, some in parts.items() if some for line in (f"# {title}", *some)
+    ]
 
 
-def _text(place: Place) -> str:
+def _row(store: Store, early: bool) -> str:
+    """A state's first row in time, or its last."""
+    return f"{store.name}[{0 if early else 'T'}{', ...' * (not store.shape)}]"
+
+
+def _whole(place: Place) -> str:
     """A value for all steps, as text."""
     store = place.store
     assert store is not None
     if not store.carried:
         return store.name
-    return f"{store.name}[{'1:' if place.row == store.up else ':-1'}]"
+    return f"{store.name}[{'1:' if place.new == store.up else ':-1'}]"
 
 
 def _tuple(names: list[str]) -> str:
-    return f"({''.join(f'{name}, ' for name in names)})".replace(", )", ",)")
+    return f"({', '.join(names)}{',' * (len(names) == 1)})"
 
 
 def _function(name: str, given: list[str], doc: str, lines: list[str]) -> str:
-    body = textwrap.indent("\n".join([doc, *lines]), "    ")
-    return f"def {name}({', '.join(given)}):\n{body}"
+    body = textwrap.indent("\n".join([f'"""{doc}"""', *lines]), "    ")
+    return f"\ndef {name}({', '.join(given)}):\n{body}"
 
 
-def _helpers(functions: dict[str, Any]) -> str:
+def _helpers(functions: dict[str, Any]) -> list[str]:
     """The source of functions that are no NumPy, and of those that they call."""
     texts: dict[str, str] = {}
 
     def add(name: str, f: Any) -> None:
-        if name in texts:
+        if name in texts or not isinstance(f, FunctionType):
             return
         texts[name] = ""
         for inner in f.__code__.co_names:
             value = f.__globals__.get(inner)
-            if isinstance(value, FunctionType):
-                add(inner, getattr(value, "on_arrays", value))
-        text = textwrap.dedent(inspect.getsource(f))
-        text = text[text.index("def ") :]
-        text = re.sub(r"^def \w+", f"def {name}", text)
-        texts[name] = re.sub(r": (Array|Any|Sequence\[Array\])\b|: (tuple|np)[\w\[\], .]*(?=[,)])| -> [\w\[\], .]+(?=:)", "", text)
+            add(inner, getattr(value, "on_arrays", value))
+        tree = inspect.getsource(f)
+        text = textwrap.dedent(tree)
+        text = re.sub(r"^(@.*\n)*def \w+", f"def {name}", text)
+        first, body = text.split("\n", 1) if "):" in text.split("\n")[0] else text.split(":\n", 1)
+        given = ", ".join(
+            str(p.replace(annotation=p.empty)) for p in inspect.signature(f).parameters.values()
+        )
+        texts[name] = f"\ndef {name}({given}):\n{body}".rstrip()
 
     for name, f in functions.items():
         add(name, f)
-    return "\n\n".join(text.strip() for text in texts.values())
+    constants = [f"{n} = {v!r}" for n, v in functions.items() if not isinstance(v, FunctionType)]
+    return [*constants, *texts.values()]
 
 
 def table(plan: Plan) -> str:
@@ -145,14 +180,17 @@ def table(plan: Plan) -> str:
     for name, half in (("forward", plan.first), ("backward", plan.second)):
         if half is None:
             continue
-        program = half.program
-        gone = {id(op): "sum" for op in program.absorbed.values()}
+        sums = {id(op) for op in half.program.absorbed.values()}
+        where = lambda op, half=half, sums=sums: "sum" if id(op) in sums else half.program.kind[op]
         for kind in WHY:
-            for op in program.ops:
-                if program.kind[op] == kind:
-                    shape = " ".join(f"{v.name} {v.shape}" for v in op.outs)
-                    rows.append((name, gone.get(id(op), kind), op.function.__name__, shape, op.line))
+            for op in half.program.ops:
+                if where(op) == kind:
+                    gives = " ".join(f"{v.name} {v.shape}" for v in op.outs)
+                    rows.append((name, kind, op.function.__name__, gives, op.line))
     widths = [max(len(row[k]) for row in rows) for k in range(4)]
-    text = ["  ".join([*[c.ljust(w) for c, w in zip(row, widths, strict=False)], row[4]]) for row in rows]
-    why = [f"{kind}: {reason}" for kind, reason in WHY.items()]
-    return "\n".join([*text, "", f"blocks of {plan.steps} steps", *why, "sum: done by the sum over time itself"])
+    text = [
+        "  ".join(c.ljust(w) for c, w in zip(row, [*widths, 0], strict=True)).rstrip()
+        for row in rows
+    ]
+    why = [f"{kind:6}  {reason}" for kind, reason in WHY.items()]
+    return "\n".join([*text, "", *why, f"What runs does {plan.steps} steps at a time."])

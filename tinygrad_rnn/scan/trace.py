@@ -340,9 +340,13 @@ def _vjps(
             together = together or rule.joint(g, *kept, **static)
             part = together[i]
         else:
-            part = rule.each(g, i, *kept, **static) if rule.each else rule.vjps[i](g, *kept, **static)
+            part = (
+                rule.each(g, i, *kept, **static) if rule.each else rule.vjps[i](g, *kept, **static)
+            )
         if rule.broadcasts and part.shape != v.shape:
             part = unbroadcast(part, v.shape)
         if part.shape != v.shape:
-            raise RuleError(f"{rule.name}: the VJP of argument {i} gave {part.shape}, not {v.shape}")
+            raise RuleError(
+                f"{rule.name}: the VJP of argument {i} gave {part.shape}, not {v.shape}"
+            )
         yield v, part if part.dtype == v.dtype else part.astype(v.dtype)

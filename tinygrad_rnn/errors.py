@@ -155,16 +155,16 @@ def value_read(what: str) -> TraceError:
 def impure_step(cell: str, how: str) -> TraceError:
     """A step that does not depend on x and state alone."""
     return TraceError(
-        f"{cell}.step is impure: {how}. A traced step runs once, so all memory must be in the state, and "
-        "nothing random in a step (draws come in with x). Or use scan=False"
+        f"{cell}.step is impure: {how}. A traced step runs once, so all memory must be in the "
+        "state, and nothing random in a step (draws come in with x). Or use scan=False"
     )
 
 
 def not_traced(layer: str) -> TraceError:
     """The source of a loop that has not run yet."""
     return TraceError(
-        f"{layer}: no call was traced yet. Set scan=True and call the layer once: shapes and dtypes are "
-        "part of what is emitted"
+        f"{layer}: no call was traced yet. Set scan=True and call the layer once: what is emitted "
+        "is for its shapes and dtypes"
     )
 
 

@@ -28,7 +28,8 @@ from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, record, recording
 from .scan import show
-from .scan.loop import Given, Loop
+from .scan.loop import Loop
+from .scan.plan import Given
 from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array

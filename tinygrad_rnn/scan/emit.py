@@ -167,9 +167,7 @@ class Writer:
                 steps = [v not in self.fixed for v in op.ins] + [True]
                 labels = [t * step + label for step, label in zip(steps, labels, strict=True)]
             return f"np.einsum('{','.join(labels[:-1])}->{labels[-1]}', {', '.join(args)})"
-        name = (
-            f"np.{f.__name__}" if getattr(np, f.__name__, None) is f else f"np.linalg.{f.__name__}"
-        )
+        name = f"np.{f.__name__}"
         if op.rule.own:
             name = self._global(f.__name__, f.on_arrays)
         if op.rule.each:
@@ -204,7 +202,8 @@ class Writer:
 
     def _call(self, op: Op, lifted: bool) -> list[str]:
         """The lines of one call, on this step's values or on all steps at once."""
-        f, out, static = op.function, op.outs[0], op.static
+        f: Any = op.function
+        out, static = op.outs[0], op.static
         if f in (products, summed_products):
             return self._joined_product(op)
         if f is np.matmul:
@@ -399,7 +398,7 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
 
     S are the buffers, C what is fixed; K and R keep lists of the rows of buffers.
     """
-    scope: dict[str, Any] = {"np": np, **writer.globals}
+    scope: dict[str, Any] = {"np": np, "rows": rows, "points": points, **writer.globals}
     lists: dict[str, str] = {}
     turn = "" if writer.p.up else "[::-1]"
 
@@ -466,3 +465,18 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
     if "np_ones" in scope:
         scope["np_ones"] = functools.lru_cache(8)(np.ones)
     return "\n    ".join(["def block(lo, hi, base, S, C, K, R):", *body]) + "\n", scope
+
+
+def rows(known: dict[Any, Any], name: str, at: int, array: np.ndarray) -> list[Any]:
+    """The rows of a buffer from `at` on, as a list that is made once."""
+    found = known.get((name, at))
+    if found is None or len(found) < len(array):
+        if len(known) > 500:
+            known.clear()
+        found = known[name, at] = list(array) if array.ndim > 1 else points(array)
+    return found if len(found) == len(array) else found[: len(array)]
+
+
+def points(array: np.ndarray) -> list[Any]:
+    """The elements, as arrays without axes that can be written into."""
+    return [array[k, ...] for k in range(len(array))]

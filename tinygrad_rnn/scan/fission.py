@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from . import forms
 from .trace import Op, Var, sum_over_time
 
 Alias = dict[Var, Var]
+Ends = tuple[int, ...]  # where an axis is cut: (0, 4, 8) for two halves of 8
 
 
 def classes(
@@ -121,149 +123,125 @@ def tidied(
 # ----- gates apart -------------------------------------------------------------------------------
 
 
-def _cuts(ops: list[Op], kept: set[Var]) -> dict[Var, tuple[int, ...]]:
-    """Values that are read only by splits and slices which cut their last axis into parts."""
-    readers: dict[Var, list[Op]] = {}
-    for op in ops:
-        for v in op.reads:
-            readers.setdefault(v, []).append(op)
-    found = {}
-    for v, by in readers.items():
-        spans = [span for op in by for span in _spans(op, v)]
-        if v in kept or not spans or None in spans:
-            continue
-        ends = sorted({end for span in spans for end in span} | {0, v.shape[-1]})  # type: ignore[union-attr]
-        pairs = set(zip(ends, ends[1:], strict=False))
-        if len(pairs) > 1 and all(span in pairs for span in spans):
-            found[v] = tuple(ends)
-    return found
+class Pieces:
+    """Values in parts along an axis: known already, or by a split of them."""
 
+    def __init__(self) -> None:
+        self.made: list[Op] = []
+        self.known: dict[Any, list[Var]] = {}
 
-def _spans(op: Op, v: Var) -> list[tuple[int, int] | None]:
-    """Which parts of v's last axis a call takes; [None] where it does more than that."""
-    if op.function is np.split and op.static["axis"] == -1:
-        ends = forms.split_ends(op)
-        return list(zip(ends, ends[1:], strict=False))
-    template = op.static.get("index", ()) if op.function is getitem and len(op.ins) == 1 else ()
-    *others, last = template or (None,)
-    whole = others == [Ellipsis] or (
-        len(others) == len(v.shape) - 1 and all(part == (None,) * 3 for part in others)
-    )
-    if not whole or type(last) is not Slice or last.step not in (None, 1):
-        return [None]
-    start, stop, _ = slice(last.start, last.stop).indices(v.shape[-1])
-    return [(start, stop)]
+    def of(self, v: Var, ends: Ends, axis: int = -1) -> list[Var]:
+        """The parts of a value."""
+        if (v, ends, axis) not in self.known:
+            shapes = [list(v.shape) for _ in pairwise(ends)]
+            for shape, (a, b) in zip(shapes, pairwise(ends), strict=True):
+                shape[axis] = b - a
+            outs = [Var(f"{v.name}_{k}", shape, v.dtype, v.fixed) for k, shape in enumerate(shapes)]
+            static: Static = {"indices_or_sections": ends[1:-1], "axis": axis}
+            self.made.append(Op(np.split, [v], static, outs, several=True))
+            self.known[v, ends, axis] = outs
+        return self.known[v, ends, axis]
 
 
 def gates_apart(ops: list[Op], kept: set[Var]) -> tuple[list[Op], Alias]:
     """`np.split(x @ U + h @ V + b, 4)` as four sums of their own: each gate is then contiguous.
 
-    A split moves up through elementwise calls to the products, and there into the weights. A
-    product of joined parts, `np.concatenate([x, h]) @ W`, becomes the sum of two products, so that
-    the part with x can leave the loop.
+    A split moves up through elementwise calls to the products, and there into the weights.
     """
-    ends = _cuts(ops, kept)
-    count = uses(ops, kept)
-    apart: dict[Var, tuple[int, ...]] = {}
-    heads = set(ends)
+    heads, count = _cuts(ops, kept), uses(ops, kept)
+    apart: dict[Var, Ends] = {}
     for op in reversed(ops):  # through which calls a split may move up
         out = op.outs[0]
-        cut = ends.get(out) or apart.get(out)
-        product = op.function is np.matmul and op.ins[1].fixed and len(op.ins[1].shape) == 2
-        if cut is None or out.fixed or not (forms.is_elementwise(op.function) or product):
-            apart.pop(out, None)
-            ends.pop(out, None)
-            continue
-        apart[out] = cut
-        for v in op.reads if not product else ():
-            if count[v] == 1 and v.shape[-1:] == out.shape[-1:] and not v.fixed:
-                apart[v] = cut
-    made: list[Op] = []
-    parts: dict[tuple[Var, tuple[int, ...], int], list[Var]] = {}
-    alias: Alias = {}
-
-    def pieces(v: Var, cut: tuple[int, ...], axis: int = -1) -> list[Var]:
-        """The parts of a value: known already, or by a split of it."""
-        if (v, cut, axis) not in parts:
-            shapes = []
-            for a, b in zip(cut, cut[1:], strict=False):
-                shape = list(v.shape)
-                shape[axis] = b - a
-                shapes.append(shape)
-            outs = [Var(f"{v.name}_{k}", shape, v.dtype, v.fixed) for k, shape in enumerate(shapes)]
-            static: Static = {"indices_or_sections": tuple(cut[1:-1]), "axis": axis}
-            made.append(Op(np.split, [v], static, outs, "", several=True))
-            parts[v, cut, axis] = outs
-        return parts[v, cut, axis]
-
+        ends = heads.get(out) or apart.pop(out, None)
+        if ends and not out.fixed and (_is_product(op) or forms.is_elementwise(op.function)):
+            apart[out] = ends
+            for v in op.reads if not _is_product(op) else ():
+                if count[v] == 1 and v.shape[-1:] == out.shape[-1:] and not v.fixed:
+                    apart[v] = ends
+    pieces, alias = Pieces(), Alias()
     for op in (renamed(op, alias) for op in ops):
-        out = op.outs[0]
-        cut = apart.get(out)
-        if cut is not None:
-            n = len(cut) - 1
-            ins = []
-            for v in op.ins:
-                if not isinstance(v, Var) or v.shape[-1:] != (cut[-1],):
-                    ins.append([v] * n)
-                elif op.function is np.matmul and v is op.ins[0]:
-                    ins.append([v] * n)
-                else:
-                    ins.append(pieces(v, cut))
-            wish = lambda k: (
-                "_".join(v[k].name.strip("_") for v in ins[:2]) if product else out.name
-            )
-            product = op.function is np.matmul
-            outs = [
-                Var(wish(k), (*out.shape[:-1], b - a), out.dtype)
-                for k, (a, b) in enumerate(zip(cut, cut[1:], strict=False))
+        out, first = op.outs[0], op.ins[0] if op.ins else None
+        if out in apart:
+            ends, product = apart[out], _is_product(op)
+            columns = [
+                pieces.of(v, ends)
+                if isinstance(v, Var) and v.shape[-1:] == (ends[-1],) and not (product and k == 0)
+                else [v] * (len(ends) - 1)
+                for k, v in enumerate(op.ins)
             ]
-            for k, var in enumerate(outs):
-                made.append(Op(op.function, [each[k] for each in ins], op.static, [var], op.line))
-            parts[out, cut, -1] = outs
-        elif (
-            op.ins and op.ins[0] in heads and op.ins[0] in apart and _spans(op, op.ins[0]) != [None]
-        ):
-            cut = apart[op.ins[0]]
-            starts = dict(zip(cut, parts[op.ins[0], cut, -1], strict=False))
-            for (start, _), var in zip(_spans(op, op.ins[0]), op.outs, strict=True):  # type: ignore[misc]
-                alias[var] = starts[start]
+            outs = []
+            for (a, b), ins in zip(pairwise(ends), zip(*columns, strict=True), strict=True):
+                name = "_".join(v.name.strip("_") for v in ins) if product else out.name
+                outs.append(Var(name, (*out.shape[:-1], b - a), out.dtype))
+                pieces.made.append(Op(op.function, ins, op.static, outs[-1:], op.line))
+            pieces.known[out, ends, -1] = outs
+        elif isinstance(first, Var) and first in heads and first in apart:
+            starts = dict(zip(apart[first], pieces.of(first, apart[first]), strict=False))
+            for (start, _), var in zip(_spans(op, first) or [], op.outs, strict=True):
+                alias[var] = part = starts[start]
                 if var.named:
-                    starts[start].name, starts[start].named = var.name, True
-        elif op.function is np.matmul and (joined := _joined(op, ops, count)):
-            axis_ends = [0]
-            for v in joined:
-                axis_ends.append(axis_ends[-1] + v.shape[-1])
-            weights = pieces(op.ins[1], tuple(axis_ends), -2)
-            total = None
-            for k, (v, w) in enumerate(zip(joined, weights, strict=True)):
-                last = k == len(joined) - 1
-                term = Var(f"{v.name}_{op.ins[1].name}", out.shape, out.dtype)
-                made.append(Op(np.matmul, [alias.get(v, v), w], {}, [term], op.line))
-                if total is None:
-                    total = term
-                else:
-                    var = out if last else Var(out.name, out.shape, out.dtype)
-                    made.append(Op(np.add, [total, term], {}, [var], op.line))
-                    total = var
+                    part.name, part.named = var.name, True
         else:
-            made.append(op)
-    return made, alias
+            pieces.made.append(op)
+    return pieces.made, alias
 
 
-def _joined(op: Op, ops: list[Op], count: Counter[Var]) -> list[Var] | None:
-    """The parts of a concatenation that this product with a weight alone reads."""
-    a, b = op.ins
-    if not isinstance(a, Var) or not isinstance(b, Var) or not b.fixed or len(b.shape) != 2:
+def _is_product(op: Op) -> bool:
+    """A matrix product with a weight: the same matrix at every step."""
+    if op.function is not np.matmul or not all(isinstance(v, Var) for v in op.ins):
+        return False
+    return bool(op.ins[1].fixed and len(op.ins[1].shape) == 2)
+
+
+def _cuts(ops: list[Op], kept: set[Var]) -> dict[Var, Ends]:
+    """Values that are read only by splits and slices which cut their last axis into parts."""
+    found = {}
+    for v in {v for op in ops for v in op.reads if v not in kept}:
+        parts = [_spans(op, v) for op in ops if v in op.reads]
+        spans = [span for part in parts for span in part or []]
+        ends = tuple(sorted({0, *[end for span in spans for end in span], *v.shape[-1:]}))
+        if all(parts) and len(ends) > 2 and set(spans) <= set(pairwise(ends)):
+            found[v] = ends
+    return found
+
+
+def _spans(op: Op, v: Var) -> list[tuple[int, int]] | None:
+    """Which parts of v's last axis a call takes; None where it does more than that."""
+    if op.function is np.split and op.static["axis"] == -1:
+        return list(pairwise(forms.split_ends(op)))
+    template = op.static["index"] if op.function is getitem and len(op.ins) == 1 else ()
+    *others, last = template or (None,)
+    every = len(others) == len(v.shape) - 1 and all(part == (None,) * 3 for part in others)
+    if not (every or others == [Ellipsis]) or type(last) is not Slice or last.step not in (None, 1):
         return None
-    maker = next((o for o in ops if a in o.outs), None)
-    if maker is None or maker.function is not np.concatenate or maker.static.get("axis") != -1:
-        return None
-    if any(not isinstance(v, Var) or v.dtype != a.dtype for v in maker.ins) or len(maker.ins) < 2:
-        return None
-    readers = [o for o in ops if a in o.reads]
-    if any(o.function is not np.matmul or o.ins[0] is not a for o in readers):
-        return None
-    return list(maker.ins)
+    start, stop, _ = slice(last.start, last.stop).indices(v.shape[-1])
+    return [(start, stop)]
+
+
+def inputs_apart(ops: list[Op]) -> list[Op]:
+    """`np.concatenate([x, h]) @ W` as x W_0 + h W_1: the part with x can leave the loop."""
+    joins = {op.outs[0]: op for op in ops if op.function is np.concatenate}
+    for v, op in list(joins.items()):
+        whole = [o for o in ops if v in o.reads and not (_is_product(o) and o.ins[0] is v)]
+        alike = all(isinstance(u, Var) and u.dtype == v.dtype for u in op.ins)
+        if whole or not alike or op.static.get("axis") != -1:
+            del joins[v]
+    pieces = Pieces()
+    for op in ops:
+        join = joins.get(op.ins[0]) if _is_product(op) else None
+        if join is None:
+            pieces.made.append(op)
+            continue
+        ends = tuple(accumulate((v.shape[-1] for v in join.ins), initial=0))
+        terms = []
+        for v, w in zip(join.ins, pieces.of(op.ins[1], ends, axis=-2), strict=True):
+            terms.append(Var(f"{v.name}_{w.name}", op.outs[0].shape, op.outs[0].dtype))
+            pieces.made.append(Op(np.matmul, [v, w], {}, terms[-1:], op.line))
+        if len(terms) == 1:
+            pieces.made[-1].outs = op.outs
+        else:
+            pieces.made += _chain(Op(np.add, [], {}, op.outs, op.line), terms)
+    return pieces.made
 
 
 # ----- sums and products in their best order -----------------------------------------------------

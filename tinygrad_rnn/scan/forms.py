@@ -45,7 +45,7 @@ def liftable(op: Op) -> bool:
     if f in _ALONG or f in _JOINS:
         axis = static.get("axis")
         axes = axis if isinstance(axis, tuple) else (axis,)
-        return all(isinstance(k, int) and k < 0 for k in axes) and op.ins[0].shape != ()
+        return bool(op.ins[0].shape) and all(isinstance(k, int) and k < 0 for k in axes)
     if f is np.reshape:
         return static.get("order", "C") == "C"
     if f in (getitem, scatter):

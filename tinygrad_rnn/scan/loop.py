@@ -1,8 +1,7 @@
-"""Loop: what `RNN(cell, scan=True)` calls. It finds or makes a plan, and is one node of the graph."""
+"""Loop: what `RNN(cell, scan=True)` calls. It finds or makes a plan, and is one node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -15,7 +14,8 @@ from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
 from ..tensor import Tensor, apply, wrap
 from ..vjp import defvjp, rule_of
-from .plan import Given, Plan, Run, Step, _array
+from .plan import Given, Plan, Step, array_of
+from .run import Run
 from .trace import Var, explained
 
 PLANS = 8  # of one layer: for several shapes, or settings of the cell
@@ -52,9 +52,9 @@ class Loop:
         with np.errstate(over="ignore"):  # of the exponential in sigmoid
             run = Run(
                 plan,
-                [*map(_array, xs), *masks],
-                [np.asarray(_array(h)) for h in hs],
-                [_array(p) for p in operands],
+                [*map(array_of, xs), *masks],
+                [np.asarray(array_of(h)) for h in hs],
+                [array_of(p) for p in operands],
                 given.truncate,
                 layer.checkpoint,
             )
@@ -81,7 +81,7 @@ class Loop:
         )
         with no_grad():
             some = given._replace(x=x, valid=valid, resets=resets, truncate=None, states=False)
-            a, b = _array(layer._plain(some)[0]), outputs[span]
+            a, b = array_of(layer._plain(some)[0]), outputs[span]
         slack = np.max(np.abs(a), initial=1, where=np.isfinite(a)) * precision**0.5
         if a.dtype != b.dtype or not np.allclose(a, b, rtol=0, atol=slack, equal_nan=True):
             raise errors.impure_step(

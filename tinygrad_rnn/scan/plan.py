@@ -21,9 +21,9 @@ from ..streaming import choose
 from ..tensor import Tensor
 from . import forms
 from .emit import Writer, running
-from .fission import Packer, classes, gates_apart, live, reassociated, tidied, uses
+from .fission import Packer, classes, gates_apart, inputs_apart, live, reassociated, tidied, uses
 from .places import Names, Place, Program, Store, assign
-from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time, value_in
+from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time
 
 BLOCK = 320_000  # bytes of one value over a block of steps
 
@@ -47,17 +47,17 @@ class Step:
         cell = layer.cell
         titles = {id(p): name for name, p in cell.named_parameters().items()}
         first = -1 if layer.reverse else 0
-        x = map_tree(lambda a: _array(a)[first], given.x)
-        state, start = map_tree(_array, given.state), map_tree(_array, given.start)
+        x = map_tree(lambda a: array_of(a)[first], given.x)
+        state, start = map_tree(array_of, given.state), map_tree(array_of, given.start)
         valid, reset = given.valid is not None, given.resets is not None
-        recorder = self.recorder = Recorder(titles)
+        recorder = Recorder(titles)
+        self.recorder: Recorder | None = recorder
         batch = leaves(x)[0].shape[:-1]
 
         def stands(wish: str, tree: Any, fixed: bool = False) -> Any:
-            numbers = iter(range(len(leaves(tree))))
             several = len(leaves(tree)) > 1
-            name = lambda: f"{wish}{next(numbers)}" if several else wish
-            return map_tree(lambda a: recorder.stand_in(name(), a, fixed), tree)
+            names = iter([f"{wish}{k}" if several else wish for k in range(len(leaves(tree)))])
+            return map_tree(lambda a: recorder.stand_in(next(names), a, fixed), tree)
 
         xs, old = stands("x", x), stands("h", state)
         again = stands("start", start, fixed=True) if reset else ()
@@ -77,13 +77,12 @@ class Step:
             with recorder.recording("held", "padding: the state is held, the output is 0"):
                 new = map_tree(partial(choose, masks[0]), new, now)
                 output = choose(masks[0], output)
-        each = lambda tree: [recorder.var(a) for a in leaves(tree)]
-        self.x, self.old, self.start, self.masks = (
-            each(xs),
-            each(old),
-            each(again),
-            each(tuple(masks)),
-        )
+
+        def each(tree: Any) -> list[Any]:
+            return [recorder.var(a) for a in leaves(tree)]
+
+        self.x, self.masks, self.old = each(xs), each(tuple(masks)), each(old)
+        self.start = each(again)
         outs = each((output, new))
         for var, new in zip(self.old, outs[1:], strict=True):
             if new.named:
@@ -93,7 +92,7 @@ class Step:
         outs[0].name = outs[0].name.strip("_") or "out"
         ops, alias = tidied(recorder.ops, outs, differentiable=True)
         outs = [alias.get(v, v) for v in outs]
-        ops, alias = gates_apart(ops, set(outs))
+        ops, alias = gates_apart(inputs_apart(ops), set(outs))
         outs = [alias.get(v, v) for v in outs]
         self.ops, self.output, self.new = live(ops, outs), outs[0], outs[1:]
         reads = {v for op in self.ops for v in op.reads} | set(outs)
@@ -105,10 +104,12 @@ class Step:
         for v in self.operands:
             if isinstance(v.value, np.ndarray):
                 self.copies.append((v.value, frozen_copy(v.value)))
-                v.value = recorder.known_as(v, self.copies[-1][1])
+                v.value = self.copies[-1][1]
+                recorder.name(v.value, v)
 
 
-def _array(a: Any) -> Any:
+def array_of(a: Any) -> Any:
+    """The array in a Tensor; an array as it is."""
     return a._data if isinstance(a, Tensor) else a
 
 
@@ -117,13 +118,15 @@ class Pulled:
 
     def __init__(self, step: Step, outputs: list[Var], grads: set[Var]) -> None:
         recorder = step.recorder
+        assert recorder is not None
         recorder.ops = []
         now = {v: recorder.tensor[v] for v in (*step.x, *step.masks, *step.start, *step.old)}
         with recorder.recording("-"):
             replay(step.ops, now, recorder)
         self.steps, recorder.ops = recorder.ops, []
-        var = lambda v: recorder.var(now[v]) if v in now else v
-        self.new, self.outputs = [var(v) for v in step.new], [var(v) for v in outputs]
+        self.new, self.outputs = (
+            [recorder.var(now[v]) if v in now else v for v in vs] for vs in (step.new, outputs)
+        )
         floats = [k for k, v in enumerate(step.old) if v.dtype.kind == "f"]
         need = needing(self.steps, {*grads, *[step.old[k] for k in floats]})
         seeds: dict[Var, Any] = {}
@@ -133,15 +136,16 @@ class Pulled:
             tensor = recorder.stand_in(wish, np.ones(like.shape, like.dtype))
             if target in need:
                 seeds[target] = seeds[target] + tensor if target in seeds else tensor
-            return recorder.var(tensor)
+            return recorder.known[id(tensor)]
 
         with recorder.recording("d_sum"):
             self.inputs = [arrives(v, v, f"g_{v.name}") for v in self.outputs]
             carried = [arrives(self.new[k], step.old[k], f"d_{step.old[k].name}") for k in floats]
         found = pull_back(recorder, self.steps, recorder.tensor, seeds, need)
         gone = {v: recorder.var(g) for v, g in found.items()}
-        zero = lambda v: Var("zero", v.shape, v.dtype, True, np.zeros(v.shape, v.dtype))
-        goals = [gone.get(step.old[k]) or zero(step.old[k]) for k in floats]
+        old = [step.old[k] for k in floats]
+        zeros = [Var("zero", v.shape, v.dtype, True, np.zeros(v.shape, v.dtype)) for v in old]
+        goals = [gone.get(v) or zero for v, zero in zip(old, zeros, strict=True)]
         self.goals = [v for v in (*step.x, *step.operands) if v in grads and v in gone]
         ends = [*goals, *[gone[v] for v in self.goals]]
         self.ops, alias = tidied(recorder.ops, ends)
@@ -160,13 +164,11 @@ class Half:
         assign(p, names, places)
         self.program, self.writer = p, Writer(p, names, places, fixed)
         self.block_text, self.scope = running(self.writer)
-        self.scope |= {"rows": rows, "points": points}
         self.stores, self.reads = list(self.writer.used.values()), self.writer.in_block
-        compiled = lambda lines, what: compile("\n".join(lines), f"<scan: {what}>", "exec")
-        self.once = compiled([*self.writer.once, *self.writer.weights], "once")
-        self.end = compiled(self.writer.end, "end")
-        exec(compiled([self.block_text], "block"), self.scope)
-        self.block = self.scope["block"]
+        self.once = compile("\n".join([*self.writer.once, *self.writer.weights]), "<scan>", "exec")
+        self.end = compile("\n".join(self.writer.end), "<scan>", "exec")
+        exec(compile(self.block_text, "<scan>", "exec"), self.scope)
+        self.block: Any = self.scope["block"]
 
     def names(self, vs: Iterable[Var]) -> list[str]:
         """The buffers that these come in."""
@@ -200,21 +202,6 @@ class Half:
             np.array(arrays[store.name][last - store.origin(lo, base)])
             for store in self.program.states
         ]
-
-
-def rows(known: dict[Any, Any], name: str, at: int, array: np.ndarray) -> list[Any]:
-    """The rows of a buffer from `at` on, as a list that is made once."""
-    found = known.get((name, at))
-    if found is None or len(found) < len(array):
-        if len(known) > 500:
-            known.clear()
-        found = known[name, at] = list(array) if array.ndim > 1 else points(array)
-    return found if len(found) == len(array) else found[: len(array)]
-
-
-def points(array: np.ndarray) -> list[Any]:
-    """The elements, as arrays without axes that can be written into."""
-    return [array[k, ...] for k in range(len(array))]
 
 
 def split(
@@ -305,6 +292,7 @@ class Plan:
             pulled.ops, pulled.inputs, pulled.carries, dx, set(), program.packs, not self.up, False
         )
         self.second = Half(back, names, places, fixed)
+        step.recorder = None  # it holds the values of the traced step
         self.back_inputs = self.second.names(pulled.inputs)
         self.dx = [v for v in step.x if v in pulled.gone]
         self.dstate = [step.old[k] for k in pulled.floats]
@@ -370,128 +358,3 @@ class Plan:
     def at(self, span: tuple[int, int], steps: int) -> tuple[int, int]:
         """Times lo, hi of a stretch of the way."""
         return span if self.up else (steps - span[1], steps - span[0])
-
-
-class Run:
-    """One call of a layer: what it computed, and what the way back needs."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        given: list[np.ndarray],
-        state: list[np.ndarray],
-        operands: list[np.ndarray],
-        cut: int | None,
-        every: int | None,
-    ) -> None:
-        self.plan, self.steps, self.cut = plan, len(given[0]), cut
-        steps = self.steps
-        self.given, self.operands = given, operands
-        self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
-        exec(plan.first.once, plan.first.scope, self.env)
-        self.arrays = dict(zip(plan.inputs, given, strict=True))
-        self.arrays |= {s.name: s.allocate(steps) for s in plan.first.own("fresh")}
-        size = min(every or steps, steps)
-        self.stretches = [(k, min(k + size, steps)) for k in range(0, steps, size)]
-        self.starts: list[list[np.ndarray]] = []
-        self.kept = plan._take("kept", plan.first.own("kept"), size)
-        self.state = state
-        for span in self.stretches:
-            self.starts.append(self.state)
-            self.state = self._ahead(span, self.state)
-        if every or plan.pulled is None:
-            plan._give("kept", self.kept)
-            self.kept = None
-        self.whole = plan.pulled is None or bool(every)
-
-    def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
-        plan = self.plan
-        scratch = plan._take(
-            "scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps)
-        )
-        arrays = self.arrays | self.kept[1] | scratch[1]
-        base = -plan.at(span, self.steps)[0]
-        for part in plan.blocks(*span, self.cut, self.steps):
-            lo, hi = plan.at(part, self.steps)
-            state = plan.first.run(
-                lo, hi, base, arrays, self.env, (scratch[2], self.kept[2]), state
-            )
-        plan._give("scratch", scratch)
-        return state
-
-    def outputs(self) -> list[np.ndarray]:
-        """What was computed for every step: outputs, and states if they were wanted."""
-        return [self._output(self.arrays, place) for place in self.plan.first.program.shown]
-
-    def _output(self, arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
-        store = place.store
-        assert store is not None
-        array = arrays[store.name]
-        if not store.carried:
-            return array
-        return array[1:] if place.new == store.up else array[:-1]
-
-    def backward(self, gs: list[np.ndarray], state: list[np.ndarray]) -> dict[Var, np.ndarray]:
-        """Gradients of x, of the initial state and of the operands."""
-        plan, steps = self.plan, self.steps
-        half = plan.second
-        assert half is not None
-        env = self.env | plan.constants
-        exec(half.once, half.scope, env)
-        scratch = plan._take("back", half.own("temp", "block"), min(plan.steps, steps))
-        fresh = {s.name: s.allocate(steps) for s in half.own("fresh")}
-        sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own("sum")}
-        given = dict(zip(plan.back_inputs, gs, strict=True))
-        for k in range(len(self.stretches))[::-1]:
-            span = self.stretches[k]
-            if self.whole:
-                self.kept = plan._take("kept", plan.first.own("kept"), span[1] - span[0])
-                self._ahead(span, self.starts[k])
-            arrays = self.arrays | self.kept[1] | scratch[1] | fresh | sums | given
-            base = -plan.at(span, steps)[0]
-            for part in list(plan.blocks(*span, self.cut, steps))[::-1]:
-                if self.cut and part[1] % self.cut == 0 and part[1] < steps:
-                    state = [np.zeros_like(g) for g in state]
-                lo, hi = plan.at(part, steps)
-                state = half.run(lo, hi, base, arrays, env, (scratch[2], self.kept[2]), state)
-            if self.whole:
-                plan._give("kept", self.kept)
-                self.kept = None
-        plan._give("back", scratch)
-        env |= sums
-        exec(half.end, half.scope, env)
-        gone = {v: np.asarray(env[name]) for v, name in plan.dfixed.items()}
-        gone |= {
-            v: self._output(fresh, place)
-            for v, place in zip(plan.dx, half.program.shown, strict=True)
-        }
-        return gone | dict(zip(plan.dstate, state, strict=True))
-
-    def inputs(self) -> dict[Var, np.ndarray]:
-        """What came in, by its Vars: for `replay`."""
-        step = self.plan.step
-        names = [*step.x, *step.masks, *step.old, *step.operands]
-        return dict(zip(names, [*self.given, *self.starts[0], *self.operands], strict=True))
-
-    def replay(self, inputs: dict[Var, Any]) -> list[Any]:
-        """The plain loop of the traced calls through `apply`: outputs, states, the last state.
-
-        On Tensors of what the run had, and not of what Parameters are now.
-        """
-        step, order = self.plan.step, range(self.steps)
-        state = [inputs[v] for v in step.old]
-        outputs: list[list[Any]] = []
-        for done, t in enumerate(order if self.plan.up else order[::-1]):
-            if self.cut and done and done % self.cut == 0:
-                state = [a.detach() for a in state]
-            env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
-            env |= dict(zip(step.old, state, strict=True))
-            replay(step.ops, env)
-            state = [value_in(env, v) for v in step.new]
-            outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
-        turned = outputs if self.plan.up else outputs[::-1]
-        return [*[np.stack(each) for each in zip(*turned, strict=True)], *state]
-
-    def __del__(self) -> None:
-        if getattr(self, "kept", None) is not None:
-            self.plan._give("kept", self.kept)

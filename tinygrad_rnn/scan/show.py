@@ -90,8 +90,8 @@ def source(plan: Plan, title: str) -> str:
         f"    outputs, state, kept = forward({', '.join(given)})",
         *["    gradients = backward(d_outputs, d_state, kept)"] * bool(back),
         "",
-        "outputs, state and kept are tuples, gradients is a dict. What runs does the same on blocks",
-        'of steps."""',
+        "outputs, state and kept are tuples, gradients is a dict.",
+        'What runs does the same on blocks of steps."""',
     ]
     parts = ["\n".join(head), "import numpy as np", *_helpers(functions), ahead, back]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -159,14 +159,10 @@ def _helpers(functions: dict[str, Any]) -> list[str]:
         for inner in f.__code__.co_names:
             value = f.__globals__.get(inner)
             add(inner, getattr(value, "on_arrays", value))
-        tree = inspect.getsource(f)
-        text = textwrap.dedent(tree)
-        text = re.sub(r"^(@.*\n)*def \w+", f"def {name}", text)
-        first, body = text.split("\n", 1) if "):" in text.split("\n")[0] else text.split(":\n", 1)
-        given = ", ".join(
-            str(p.replace(annotation=p.empty)) for p in inspect.signature(f).parameters.values()
-        )
-        texts[name] = f"\ndef {name}({given}):\n{body}".rstrip()
+        text = textwrap.dedent(inspect.getsource(f))
+        body = text[text.index("\n", re.search(r"\)[^()]*:\n", text).end() - 1) + 1 :]  # type: ignore[union-attr]
+        given = [p.replace(annotation=p.empty) for p in inspect.signature(f).parameters.values()]
+        texts[name] = f"\ndef {name}({', '.join(map(str, given))}):\n{body}".rstrip()
 
     for name, f in functions.items():
         add(name, f)
@@ -181,10 +177,10 @@ def table(plan: Plan) -> str:
         if half is None:
             continue
         sums = {id(op) for op in half.program.absorbed.values()}
-        where = lambda op, half=half, sums=sums: "sum" if id(op) in sums else half.program.kind[op]
+        kinds = half.program.kind
         for kind in WHY:
             for op in half.program.ops:
-                if where(op) == kind:
+                if kind == ("sum" if id(op) in sums else kinds[op]):
                     gives = " ".join(f"{v.name} {v.shape}" for v in op.outs)
                     rows.append((name, kind, op.function.__name__, gives, op.line))
     widths = [max(len(row[k]) for row in rows) for k in range(4)]

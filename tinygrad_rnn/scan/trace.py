@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RuleError, TraceError
-from ..graph import INSIDE, unbroadcast
+from ..graph import INSIDE, run_vjp, unbroadcast
 from ..primitives import unstack
 from ..record import recording
 from ..tensor import Tensor, apply
@@ -75,7 +75,7 @@ class Op:
     @property
     def fixed(self) -> bool:
         """Whether it gives the same at every step."""
-        return self.outs[0].fixed
+        return bool(self.outs[0].fixed)
 
     @property
     def reads(self) -> list[Var]:
@@ -120,11 +120,6 @@ class Recorder:
         self.tensor[var] = operand
         self.alive.append(operand)
         return var
-
-    def known_as(self, var: Var, value: Any) -> Any:
-        """The same, for one more object; returns it."""
-        self.name(value, var)
-        return value
 
     def stand_in(self, name: str, array: Any, fixed: bool = False) -> Any:
         """A Tensor that stands for a value that comes in from outside."""
@@ -279,17 +274,6 @@ def needing(ops: Iterable[Op], wanted: set[Var]) -> set[Var]:
     return need
 
 
-def needing(ops: Iterable[Op], wanted: set[Var]) -> set[Var]:
-    """All values through which a gradient flows to the wanted ones."""
-    need = set(wanted)
-    for op in ops:
-        rule = op.rule
-        for i, v in enumerate(op.ins):
-            if v in need and (rule.shared or (i < len(rule.vjps) and rule.vjps[i] is not None)):
-                need.update(out for out in op.outs if out.dtype.kind == "f")
-    return need
-
-
 def pull_back(
     recorder: Recorder, ops: list[Op], env: dict[Var, Any], seeds: dict[Var, Any], need: set[Var]
 ) -> dict[Var, Any]:
@@ -322,7 +306,7 @@ def pull_back(
 
 
 def _vjps(
-    op: Op, gs: list[Any], env: dict[Var, Any], need: set[Var], recorder: Recorder
+    op: Any, gs: list[Any], env: dict[Var, Any], need: set[Var], recorder: Recorder
 ) -> Iterator[tuple[Var, Any]]:
     """The gradient of each operand that needs one, in the operand's shape and dtype."""
     rule = op.rule
@@ -334,15 +318,9 @@ def _vjps(
         if kept is None:
             continue
         recorder.note = (f"d_{v.name}", op.line)
-        named = rule.names[0 if rule.shared else i]
-        static = {name: op.static[name] for name in named if name in op.static}
-        if rule.joint:
-            together = together or rule.joint(g, *kept, **static)
-            part = together[i]
-        else:
-            part = (
-                rule.each(g, i, *kept, **static) if rule.each else rule.vjps[i](g, *kept, **static)
-            )
+        if together is None or not rule.joint:
+            together = run_vjp(op, i, g, kept)  # an Op has what it needs of a Node
+        part = together[i] if rule.joint else together
         if rule.broadcasts and part.shape != v.shape:
             part = unbroadcast(part, v.shape)
         if part.shape != v.shape:

@@ -1,4 +1,4 @@
-"""The emitted loop of a cell on the shell: `python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'`."""
+"""A cell's emitted loop on the shell: `python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'`."""
 
 from __future__ import annotations
 

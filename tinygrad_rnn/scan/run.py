@@ -1,0 +1,136 @@
+"""Run: one call of a traced layer: forward, block by block, and the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .places import Place
+from .plan import Plan
+from .trace import Var, replay, value_in
+
+
+class Run:
+    """One call of a layer: what it computed, and what the way back needs."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        given: list[np.ndarray],
+        state: list[np.ndarray],
+        operands: list[np.ndarray],
+        cut: int | None,
+        every: int | None,
+    ) -> None:
+        self.plan, self.steps, self.cut = plan, len(given[0]), cut
+        steps = self.steps
+        self.given, self.operands = given, operands
+        self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
+        exec(plan.first.once, plan.first.scope, self.env)
+        self.arrays = dict(zip(plan.inputs, given, strict=True))
+        self.arrays |= {s.name: s.allocate(steps) for s in plan.first.own("fresh")}
+        size = min(every or steps, steps)
+        self.stretches = [(k, min(k + size, steps)) for k in range(0, steps, size)]
+        self.starts: list[list[np.ndarray]] = []
+        self.kept = plan._take("kept", plan.first.own("kept"), size)
+        self.state = state
+        for span in self.stretches:
+            self.starts.append(self.state)
+            self.state = self._ahead(span, self.state)
+        if every or plan.pulled is None:
+            plan._give("kept", self.kept)
+            self.kept = None
+        self.whole = plan.pulled is None or bool(every)
+
+    def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
+        plan = self.plan
+        scratch = plan._take(
+            "scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps)
+        )
+        arrays = self.arrays | self.kept[1] | scratch[1]
+        base = -plan.at(span, self.steps)[0]
+        for part in plan.blocks(*span, self.cut, self.steps):
+            lo, hi = plan.at(part, self.steps)
+            state = plan.first.run(
+                lo, hi, base, arrays, self.env, (scratch[2], self.kept[2]), state
+            )
+        plan._give("scratch", scratch)
+        return state
+
+    def outputs(self) -> list[np.ndarray]:
+        """What was computed for every step: outputs, and states if they were wanted."""
+        return [self._output(self.arrays, place) for place in self.plan.first.program.shown]
+
+    def _output(self, arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
+        store = place.store
+        assert store is not None
+        array = arrays[store.name]
+        if not store.carried:
+            return array
+        return array[1:] if place.new == store.up else array[:-1]
+
+    def backward(self, gs: list[np.ndarray], state: list[np.ndarray]) -> dict[Var, np.ndarray]:
+        """Gradients of x, of the initial state and of the operands."""
+        plan, steps = self.plan, self.steps
+        half = plan.second
+        assert half is not None
+        env = self.env | plan.constants
+        exec(half.once, half.scope, env)
+        scratch = plan._take("back", half.own("temp", "block"), min(plan.steps, steps))
+        fresh = {s.name: s.allocate(steps) for s in half.own("fresh")}
+        sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own("sum")}
+        given = dict(zip(plan.back_inputs, gs, strict=True))
+        for k in range(len(self.stretches))[::-1]:
+            span = self.stretches[k]
+            if self.whole:
+                self.kept = plan._take("kept", plan.first.own("kept"), span[1] - span[0])
+                self._ahead(span, self.starts[k])
+            arrays = self.arrays | self.kept[1] | scratch[1] | fresh | sums | given
+            base = -plan.at(span, steps)[0]
+            for part in list(plan.blocks(*span, self.cut, steps))[::-1]:
+                if self.cut and part[1] % self.cut == 0 and part[1] < steps:
+                    state = [np.zeros_like(g) for g in state]
+                lo, hi = plan.at(part, steps)
+                state = half.run(lo, hi, base, arrays, env, (scratch[2], self.kept[2]), state)
+            if self.whole:
+                plan._give("kept", self.kept)
+                self.kept = None
+        plan._give("back", scratch)
+        env |= sums
+        exec(half.end, half.scope, env)
+        gone = {v: np.asarray(env[name]) for v, name in plan.dfixed.items()}
+        gone |= {
+            v: self._output(fresh, place)
+            for v, place in zip(plan.dx, half.program.shown, strict=True)
+        }
+        return gone | dict(zip(plan.dstate, state, strict=True))
+
+    def inputs(self) -> dict[Var, np.ndarray]:
+        """What came in, by its Vars: for `replay`."""
+        step = self.plan.step
+        names = [*step.x, *step.masks, *step.old, *step.operands]
+        return dict(zip(names, [*self.given, *self.starts[0], *self.operands], strict=True))
+
+    def replay(self, inputs: dict[Var, Any]) -> list[Any]:
+        """The plain loop of the traced calls through `apply`: outputs, states, the last state.
+
+        On Tensors of what the run had, and not of what Parameters are now.
+        """
+        step, order = self.plan.step, range(self.steps)
+        state = [inputs[v] for v in step.old]
+        outputs: list[list[Any]] = []
+        for done, t in enumerate(order if self.plan.up else order[::-1]):
+            if self.cut and done and done % self.cut == 0:
+                state = [a.detach() for a in state]
+            env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
+            env |= dict(zip(step.old, state, strict=True))
+            replay(step.ops, env)
+            state = [value_in(env, v) for v in step.new]
+            outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
+        turned = outputs if self.plan.up else outputs[::-1]
+        return [*[np.stack(each) for each in zip(*turned, strict=True)], *state]
+
+    def __del__(self) -> None:
+        if getattr(self, "kept", None) is not None:
+            self.plan._give("kept", self.kept)

@@ -73,7 +73,7 @@ def test_there_are_enough_of_each_kind():
     assert min(groups.values()) >= 5
 
 
-GROUPS = ("rules", "composed", "engine", "cells", "loop", "layers", "losses", "checker")
+GROUPS = ("rules", "composed", "engine", "cells", "loop", "layers", "losses", "scan", "checker")
 
 
 # ----- applying and taking back ------------------------------------------------------------------

@@ -331,7 +331,7 @@ class Plan:
         largest = max((math.prod(v.shape) * v.dtype.itemsize for v in step.old), default=1)
         return max(8, min(4096, BLOCK // max(1, largest)))
 
-    def _take(self, pool: str, stores: list[Store], steps: int) -> Any:
+    def take(self, pool: str, stores: list[Store], steps: int) -> Any:
         """Buffers for this many steps, with the lists of their rows: used ones if there are any."""
         try:
             found = self.pools[pool].pop()
@@ -341,7 +341,7 @@ class Plan:
             pass
         return steps, {s.name: s.allocate(steps) for s in stores}, {}
 
-    def _give(self, pool: str, buffers: Any) -> None:
+    def give(self, pool: str, buffers: Any) -> None:
         if len(self.pools[pool]) < 2:
             self.pools[pool].append(buffers)
 

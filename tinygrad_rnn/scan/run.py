@@ -33,21 +33,19 @@ class Run:
         size = min(every or steps, steps)
         self.stretches = [(k, min(k + size, steps)) for k in range(0, steps, size)]
         self.starts: list[list[np.ndarray]] = []
-        self.kept = plan._take("kept", plan.first.own("kept"), size)
+        self.kept = plan.take("kept", plan.first.own("kept"), size)
         self.state = state
         for span in self.stretches:
             self.starts.append(self.state)
             self.state = self._ahead(span, self.state)
         if every or plan.pulled is None:
-            plan._give("kept", self.kept)
+            plan.give("kept", self.kept)
             self.kept = None
         self.whole = plan.pulled is None or bool(every)
 
     def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
         plan = self.plan
-        scratch = plan._take(
-            "scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps)
-        )
+        scratch = plan.take("scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps))
         arrays = self.arrays | self.kept[1] | scratch[1]
         base = -plan.at(span, self.steps)[0]
         for part in plan.blocks(*span, self.cut, self.steps):
@@ -55,7 +53,7 @@ class Run:
             state = plan.first.run(
                 lo, hi, base, arrays, self.env, (scratch[2], self.kept[2]), state
             )
-        plan._give("scratch", scratch)
+        plan.give("scratch", scratch)
         return state
 
     def outputs(self) -> list[np.ndarray]:
@@ -77,14 +75,14 @@ class Run:
         assert half is not None
         env = self.env | plan.constants
         exec(half.once, half.scope, env)
-        scratch = plan._take("back", half.own("temp", "block"), min(plan.steps, steps))
+        scratch = plan.take("back", half.own("temp", "block"), min(plan.steps, steps))
         fresh = {s.name: s.allocate(steps) for s in half.own("fresh")}
         sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own("sum")}
         given = dict(zip(plan.back_inputs, gs, strict=True))
         for k in range(len(self.stretches))[::-1]:
             span = self.stretches[k]
             if self.whole:
-                self.kept = plan._take("kept", plan.first.own("kept"), span[1] - span[0])
+                self.kept = plan.take("kept", plan.first.own("kept"), span[1] - span[0])
                 self._ahead(span, self.starts[k])
             arrays = self.arrays | self.kept[1] | scratch[1] | fresh | sums | given
             base = -plan.at(span, steps)[0]
@@ -94,9 +92,9 @@ class Run:
                 lo, hi = plan.at(part, steps)
                 state = half.run(lo, hi, base, arrays, env, (scratch[2], self.kept[2]), state)
             if self.whole:
-                plan._give("kept", self.kept)
+                plan.give("kept", self.kept)
                 self.kept = None
-        plan._give("back", scratch)
+        plan.give("back", scratch)
         env |= sums
         exec(half.end, half.scope, env)
         gone = {v: np.asarray(env[name]) for v, name in plan.dfixed.items()}
@@ -133,4 +131,4 @@ class Run:
 
     def __del__(self) -> None:
         if getattr(self, "kept", None) is not None:
-            self.plan._give("kept", self.kept)
+            self.plan.give("kept", self.kept)

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from .. import losses, rules
-from ..cells import GRUCell, LSTMCell, RNNCell
+from ..cells import Cell, GRUCell, LSTMCell, RNNCell
 from ..differentiate import checkpoint, grad, hvp, jvp, no_grad
-from ..errors import ConversionError, GraphFreedError, UnusedInputError
+from ..errors import ConversionError, GraphFreedError, TraceError, UnusedInputError
 from ..functions import log_softmax, logsumexp, root_mean_square, sigmoid, softmax, softplus
-from ..module import Linear
+from ..module import Linear, Parameter
 from ..nests import leaves, map_tree, refilled
 from ..recurrent import RNN, BiRNN, Chain, generate
 from ..rules import primitive
@@ -72,6 +72,7 @@ __all__ = [
     "programs",
     "resets",
     "reverse_is_the_flip",
+    "scan_is_the_loop",
     "second_order",
     "several_outputs",
     "square_shapes",
@@ -902,6 +903,65 @@ def checkpointed_blocks(count: int = 1, seed: int = 0) -> None:
         v, inputs = _weights(rng, whole), [x, *leaves(state), *cell.parameters()]
         expected = _gradients(_weighted(whole, v), inputs)
         _agree(_gradients(_weighted(blocks, v), inputs), expected, "gradients of such a loop")
+
+
+class _Mixed(Cell):
+    """A step with all that a trace must tell apart: see `scan_is_the_loop`."""
+
+    state_shape = ((3,), (3,))
+
+    def __init__(self, rng: Rng) -> None:
+        self.W, self.V = (Parameter(rng.normal(size=size) / 2) for size in ((2, 3), (3, 3)))
+        self.scale, self.shift = 0.5, rng.normal(size=3)
+
+    def step(self, x: Array, state: Any) -> Any:
+        h, c = state
+        turn = self.V - self.V.T
+        z = np.tanh(x @ self.W + h @ turn + c @ self.V + self.shift * h)
+        c = self.scale * c + np.maximum(z, 0.1 * x[..., :1])
+        return z * c, (np.tanh(c), z)
+
+
+def scan_is_the_loop(count: int = 1, seed: int = 0) -> None:
+    """RNN(cell, scan=True) gives the plain loop's numbers and gradients, whatever comes between."""
+    for rng in _draws(count, seed):
+        cells = [make(2, 3, rng=rng) for make in (RNNCell, LSTMCell, GRUCell)]
+        for cell in (*cells, _Mixed(rng)):
+            for p in cell.parameters():
+                p.data = rng.normal(size=p.shape) / 2
+            for every in (None, 2):
+                _alike(cell, RNN(cell), RNN(cell, scan=True, checkpoint=every), rng)
+            _alike(cell, *(RNN(cell, scan=scan, reverse=True) for scan in (False, True)), rng)
+
+
+def _alike(cell: Any, plain: RNN, fast: RNN, rng: Rng) -> None:
+    """Several calls, of which all are alive when the first one is pulled back."""
+    calls = []
+    for k, steps in enumerate((5, 5, 5, 5, 7)):
+        x, lengths = rng.normal(size=(steps, 2, 2)), rng.permutation([steps, 2 + k % 2])
+        options: dict[str, Any] = {"lengths": lengths, "truncate": 2 if k == 1 else None}
+        options = options if k < 4 else {"reset": rng.random((steps, 2)) < 0.4}
+        start, v = _state(rng, cell, 2), rng.normal(size=(steps, 2, 3))
+        both = []
+        for layer in (plain, fast):
+            inputs = [_leaf(x), *map(_leaf, leaves(start)), *cell.parameters()]
+            try:
+                out = layer(inputs[0], refilled(start, inputs[1:]), return_states=True, **options)
+            except TraceError as error:
+                raise AssertionError(f"a step without a fault: {error}") from None
+            both.append((out, inputs))
+        calls.append((both, v))
+        _agree(both[1][0], both[0][0], "a traced loop")
+        if isinstance(cell, _Mixed):  # attributes and Parameters may change between calls
+            cell.scale += 0.25 * (k == 0)
+            cell.shift += 0.5 * (k == 1)
+            cell.V = Parameter(cell.V.data * 0.5) if k == 2 else cell.V
+    for both, v in calls:
+        expected, found = (
+            _gradients((out.outputs * v).sum() + (leaves(out.states)[0] ** 2).sum(), inputs)
+            for out, inputs in both
+        )
+        _agree(found, expected, "gradients of a traced loop")
 
 
 def chain_is_its_layers(count: int = 1, seed: int = 0) -> None:

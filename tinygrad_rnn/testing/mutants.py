@@ -10,7 +10,7 @@
 
 Each mutant is one fault that somebody could make (a sign, a forgotten transpose, a state that is
 not carried), and names the law that must catch it. The groups are the beginnings of the names:
-`rules.`, `composed.`, `engine.`, `cells.`, `loop.`, `layers.`, `losses.`, `checker.`.
+`rules.`, `composed.`, `engine.`, `cells.`, `loop.`, `layers.`, `losses.`, `scan.`, `checker.`.
 
 How it is done: a Python function keeps its compiled body in an attribute. The source is read, one
 piece of text replaced, the result compiled and put into that attribute: whoever holds the function
@@ -710,6 +710,50 @@ _edit("layers.zoneout_expectation", "Zoneout's expectation has p and 1 - p excha
       "p * old + (1 - p) * fresh", "(1 - p) * old + p * fresh")
 _edit("layers.dropout_mask_of_h", "VariationalDropout does not mask h.",
       laws.wrappers_by_hand, "wrappers:VariationalDropout.step", "h * h_mask", "h")
+
+# scan: the loop that is traced, split and emitted
+
+_SCAN = laws.scan_is_the_loop
+_edit("scan.after_is_before", "Fission puts what needs the state, but not the way back, before it.",
+      _SCAN, "scan.fission:classes", '("loop" if above else "after") if below',
+      '"loop" if below and above')
+_edit("scan.mask_frozen", "The padding of the first call is that of all later ones.",
+      _SCAN, "scan.loop:Loop.__call__", "masks = [",
+      "masks = self.masks = getattr(self, 'masks', None) or [")
+_edit("scan.mask_forgotten", "The state is not held in padding.",
+      _SCAN, "scan.plan:Step.__init__", "new = map_tree(partial(choose, masks[0]), new, now)", "pass")
+_edit("scan.stale_buffer", "A call gets buffers that an earlier one still needs.",
+      _SCAN, "scan.run:Run.__init__", "if every or plan.pulled is None:",
+      "plan.give('kept', self.kept)\n    if every or plan.pulled is None:")
+_edit("scan.step_off_by_one", "A step reads the state that it makes, not the one before.",
+      _SCAN, "scan.emit:running", '"[1:]" if later else "[:-1]"', '"[1:]"')
+_edit("scan.backward_runs_forward", "The way back takes the steps from first to last.",
+      _SCAN, "scan.emit:running", 'turn = "" if writer.p.up else "[::-1]"', 'turn = ""')
+_edit("scan.carry_not_cut", "truncate does not cut the gradient.",
+      _SCAN, "scan.run:Run.backward", "np.zeros_like(g) for g in state", "g for g in state")
+_edit("scan.reset_forgotten", "A reset changes nothing.",
+      _SCAN, "scan.plan:Step.__init__", "now = map_tree(partial(choose, masks[-1]), again, now)",
+      "pass")
+_edit("scan.checkpoint_starts_anew", "Each stretch of a checkpoint is run again from the start.",
+      _SCAN, "scan.run:Run.__init__", "self.starts.append(self.state)", "self.starts.append(state)")
+_edit("scan.term_forgotten", "What is added to a joined sum of products is lost.",
+      _SCAN, "scan.fission:Packer._sum_of_products", "rest.append(v)", "pass")
+_edit("scan.joined_in_wrong_order", "Joined products get their weights in another order.",
+      _SCAN, "scan.fission:Packer._products", "[op.ins[1] for op in group]",
+      "[op.ins[1] for op in group[::-1]]")
+_edit("scan.factor_forgotten", "A product of three factors loses one when it is put in order.",
+      _SCAN, "scan.fission:reassociated", "[*early, *[t for t in terms if t in late]]",
+      "[*early[1:], *[t for t in terms if t in late]]")
+_edit("scan.sum_of_last_block", "A weight's gradient is that of one block of steps.",
+      _SCAN, "scan.emit:Writer._sums", '"{name} += {left[0]}.T', '"{name}[...] = {left[0]}.T')
+_edit("scan.number_baked", "A number in the cell stays what it was at the first call.",
+      _SCAN, "scan.loop:Inventory._add", "value if value == value else", "0 if value == value else")
+_edit("scan.array_baked", "An array in the cell stays what it was at the first call.",
+      _SCAN, "scan.plan:Plan.still_holds", "a.tobytes() == b.tobytes()", "True")
+_edit("scan.parameter_baked", "A Parameter that was replaced is still the one that is used.",
+      _SCAN, "scan.plan:Plan.now", "v.value if k is None else tensors[k]", "v.value")
+_edit("scan.new_written_over_old", "A value that is read later is computed over.",
+      _SCAN, "scan.places:assign", "fits and count[v] == 1 and", "fits and")
 
 # checker: a checker that lets wrong gradients pass
 

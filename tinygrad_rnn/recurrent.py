@@ -150,7 +150,7 @@ class RNN(Layer):
         resets = valid_steps(shape, mask=reset, name="reset")
         _count("truncate", truncate)
         parameters = self.parameters()
-        start = self.initial_state(batch, self._dtype(x))
+        start = self.initial_state(batch, self._dtype(x, parameters))
         state = start if state is None else self._checked_state(state, start)
         if any(isinstance(a, Tensor) for a in (*leaves(x), *parameters, *leaves(state))):
             # one frozen copy now, instead of one of each slice that the graph keeps
@@ -228,9 +228,10 @@ class RNN(Layer):
             raise errors.wrong_width(self.name, shape, width)
         return shape[:-1]
 
-    def _dtype(self, x: Array) -> np.dtype[Any]:
+    def _dtype(self, x: Array, parameters: Any = ()) -> np.dtype[Any]:
         """What the layer computes in: x and the Parameters promoted, a float in any case."""
-        found = self.parameters() or [a for _, a in find(self, np.ndarray) if a.dtype.kind in "fc"]
+        found = parameters or self.parameters()
+        found = found or [a for _, a in find(self, np.ndarray) if a.dtype.kind in "fc"]
         given = [a for a in leaves(x) if a.dtype.kind in "fc"] if isinstance(x, tuple) else [x]
         dtype = np.result_type(*[a.dtype for a in (*given, *found)] or [np.float64])
         return dtype if dtype.kind in "fc" else np.dtype(np.float64)  # complex: in gradient checks

@@ -400,6 +400,7 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
     """
     scope: dict[str, Any] = {"np": np, "rows": rows, "points": points, **writer.globals}
     lists: dict[str, str] = {}
+    states: dict[str, str] = {}
     turn = "" if writer.p.up else "[::-1]"
 
     def row(match: re.Match[str]) -> str:
@@ -408,14 +409,19 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
         store = writer.base[name]
         text = f"{name}[{span}]" if span and span != ":" else name
         text += ".swapaxes(0, 1)" * bool(span)
-        if store.carried and name == store.name:
-            text += "[1:]" if later else "[:-1]"
-        wish = "_".join([name, *re.findall(r"\d+", span or ""), *["next"] * bool(later), "t"])
+        wish = "_".join([name, *re.findall(r"\d+", span or ""), "t"])
         if store.kind in ("block", "kept"):
             where = "K, {!r}, 0" if store.kind == "block" else "R, {!r}, base + lo"
-            lists[wish] = f"rows({where.format(wish)}, {text}){turn}"
+            text = f"rows({where.format(wish)}, {text})"
         else:
-            lists[wish] = f"{'points' * bool(point)}({text}{turn})"
+            text = f"{'points' if point else 'list'}({text})"
+        if store.carried and name == store.name:  # one list for the states before and after
+            states[f"{name}_rows"] = text
+            wish, text = (
+                f"{name}{'_next' * bool(later)}_t",
+                f"{name}_rows[{'1:' if later else ':-1'}]",
+            )
+        lists[wish] = text + turn
         return wish
 
     def constant(match: re.Match[str]) -> str:
@@ -447,7 +453,8 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
             if lists
             else "_ in range(T)"
         )
-        loop = [f"for {over}:", *[f"    {line}" for line in loop]]
+        given = [f"{name} = {text}" for name, text in states.items()]
+        loop = [*given, f"for {over}:", *[f"    {line}" for line in loop]]
     views = []
     for store in writer.used.values():
         front, more = ":, " * store.time, " + 1" * store.carried

@@ -726,7 +726,7 @@ _edit("scan.stale_buffer", "A call gets buffers that an earlier one still needs.
       _SCAN, "scan.run:Run.__init__", "if every or plan.pulled is None:",
       "plan.give('kept', self.kept)\n    if every or plan.pulled is None:")
 _edit("scan.step_off_by_one", "A step reads the state that it makes, not the one before.",
-      _SCAN, "scan.emit:running", '"[1:]" if later else "[:-1]"', '"[1:]"')
+      _SCAN, "scan.emit:running", "'1:' if later else ':-1'", "'1:'")
 _edit("scan.backward_runs_forward", "The way back takes the steps from first to last.",
       _SCAN, "scan.emit:running", 'turn = "" if writer.p.up else "[::-1]"', 'turn = ""')
 _edit("scan.carry_not_cut", "truncate does not cut the gradient.",

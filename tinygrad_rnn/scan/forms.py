@@ -38,16 +38,15 @@ def liftable(op: Op) -> bool:
     if is_elementwise(f) or view(op, 0, "", True) is not None:
         return True
     if f is np.matmul:
-        a, b = op.ins
-        if b.fixed and len(b.shape) == 2:
-            return len(a.shape) >= 1
-        return len(a.shape) >= 2 and len(b.shape) >= 2
+        a, b = op.reads
+        weight = b.fixed and len(b.shape) == 2
+        return bool(len(a.shape) >= (1 if weight else 2) and len(b.shape) >= 2)
     if f in _ALONG or f in _JOINS:
         axis = static.get("axis")
         axes = axis if isinstance(axis, tuple) else (axis,)
         return bool(op.ins[0].shape) and all(isinstance(k, int) and k < 0 for k in axes)
     if f is np.reshape:
-        return static.get("order", "C") == "C"
+        return bool(static.get("order", "C") == "C")
     if f in (getitem, scatter):
         arrays, template = op.ins[1:], static["index"]
         if not arrays:

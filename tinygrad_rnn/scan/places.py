@@ -67,7 +67,7 @@ class Names:
     """Identifiers, each given once."""
 
     def __init__(self) -> None:
-        self.used = set(np.__all__) | {"np", "T", "t", "lo", "hi", "base", "rows", "points"}
+        self.used = set(np.__all__) | {"out", "np", "T", "t", "lo", "hi", "base", "rows", "points"}
         self.used |= {"S", "C", "K", "R", "forward", "backward", "kept", "len", "range", "reversed"}
 
     def new(self, wish: str) -> str:

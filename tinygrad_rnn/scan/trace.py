@@ -53,7 +53,7 @@ class Var:
 class Op:
     """One call: outs = function(*ins, **static). `line` is the user's line that made it."""
 
-    __slots__ = ("function", "ins", "line", "outs", "several", "static")
+    __slots__ = ("function", "ins", "line", "outs", "reads", "several", "static")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Op:
         several: bool = False,
     ) -> None:
         self.function, self.ins, self.static = function, tuple(ins), static
+        self.reads = [v for v in self.ins if isinstance(v, Var)]  # the others are numbers
         self.outs, self.line, self.several = tuple(outs), line, several
 
     @property
@@ -76,11 +77,6 @@ class Op:
     def fixed(self) -> bool:
         """Whether it gives the same at every step."""
         return bool(self.outs[0].fixed)
-
-    @property
-    def reads(self) -> list[Var]:
-        """The values among its operands; the others are numbers."""
-        return [v for v in self.ins if isinstance(v, Var)]
 
     def __repr__(self) -> str:
         return f"{self.outs} = {self.function.__name__}{self.ins} {self.static or ''}"

@@ -160,6 +160,11 @@ class Writer:
             return args[0]
         if f is getitem:
             return f"{args[0]}[{forms.index_text(static['index'], lifted, args[1:])}]"
+        if f is rows_product:
+            left, right = (
+                f"{a}.reshape(-1, {v.shape[-1]})" for a, v in zip(args, op.reads, strict=True)
+            )
+            return f"{left}.T.dot({right})"
         if f is einsum_product:
             labels = list(static["labels"])
             if lifted:
@@ -172,7 +177,7 @@ class Writer:
             name = self._global(f.__name__, f.on_arrays)
         if op.rule.each:
             args = [f"({', '.join(args)},)"]
-        keywords = [f"{k}={self._keyword(v)}" for k, v in static.items()]
+        keywords = [f"{k}={self._keyword(v)}" for k, v in sorted(static.items())]
         return f"{name}({', '.join([*args, *keywords])})"
 
     def _once(self, kind: str) -> list[str]:
@@ -183,22 +188,26 @@ class Writer:
             if self.p.kind[op] != kind:
                 continue
             args = [self._fixed(v) if isinstance(v, Var) else self._keyword(v) for v in op.ins]
+            names = [self.names.new(v.name or "w") for v in op.outs]
+            self.fixed.update(zip(op.outs, names, strict=True))
+            if op.function is scatter:
+                lines.append(f"{names[0]} = np.zeros({op.outs[0].shape}, np.{op.outs[0].dtype})")
+                lines += self._scatter(op, names[0], args, lifted=False)[1:]
+                continue
             text = None if forms.is_view(op) else self._expression(op, args)
-            for k, v in enumerate(op.outs):
-                name = self.fixed[v] = self.names.new(v.name or "w")
-                if op.function is scatter and len(args) == 1:
-                    index = forms.index_text(op.static["index"], False)
-                    lines.append(f"{name} = np.zeros({v.shape}, np.{v.dtype})")
-                    lines.append(f"{name}[{index}] = {args[0]}")
-                    continue
+            for k, (v, name) in enumerate(zip(op.outs, names, strict=True)):
                 value = text or str(forms.view(op, k, args[0], False))
                 value += f"[{k}]" * (op.several and text is not None)
-                lines.append(
-                    f"{name} = np.ascontiguousarray({value})"
-                    if v in rights
-                    else f"{name} = {value}"
-                )
+                value = f"np.ascontiguousarray({value})" if v in rights else value
+                lines.append(f"{name} = {value}")
         return lines
+
+    def _scatter(self, op: Op, to: str, args: list[str], lifted: bool) -> list[str]:
+        """Zeros, and g at an index: where that repeats, the sum."""
+        index = forms.index_text(op.static["index"], lifted, args[1:])
+        put = f"{to}[{index}] = {args[0]}"
+        put = put if len(args) == 1 else f"np.add.at({to}, np.s_[{index}], {args[0]})"
+        return [f"{to}[...] = 0", put]
 
     def _call(self, op: Op, lifted: bool) -> list[str]:
         """The lines of one call, on this step's values or on all steps at once."""
@@ -228,17 +237,12 @@ class Writer:
                     for a, v in zip(args, op.ins, strict=True)
                 ]
             return [f"np.{f.__name__}(({', '.join(args)},), axis={static['axis']}, out={to})"]
-        if f is rows_product and not lifted and len(op.ins[0].shape) == 2:
-            return [f"{args[0]}.T.dot({args[1]}, out={to})"]
         if f is np.reshape:
             return [
                 f"{to}[...] = {args[0]}.reshape({to}.shape, order={static.get('order', 'C')!r})"
             ]
-        if f is scatter and len(op.ins) == 1:
-            return [
-                f"{to}[...] = 0",
-                f"{to}[{forms.index_text(static['index'], lifted)}] = {args[0]}",
-            ]
+        if f is scatter:
+            return self._scatter(op, to, args, lifted)
         text = self._expression(op, args, lifted)
         if op.several:
             names = [self.names.new(v.name) for v in op.outs]
@@ -396,9 +400,9 @@ def readable(line: str) -> str:
 def running(writer: Writer) -> tuple[str, dict[str, Any]]:
     """The function that does the steps lo..hi-1, and the names that it needs.
 
-    S are the buffers, C what is fixed; K and R keep lists of the rows of buffers.
+    _S are the buffers, _C what is fixed; _K and _R keep lists of the rows of buffers.
     """
-    scope: dict[str, Any] = {"np": np, "rows": rows, "points": points, **writer.globals}
+    scope: dict[str, Any] = {"np": np, "_rows": rows, "_points": points, **writer.globals}
     lists: dict[str, str] = {}
     states: dict[str, str] = {}
     turn = "" if writer.p.up else "[::-1]"
@@ -409,29 +413,27 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
         store = writer.base[name]
         text = f"{name}[{span}]" if span and span != ":" else name
         text += ".swapaxes(0, 1)" * bool(span)
-        wish = "_".join([name, *re.findall(r"\d+", span or ""), "t"])
+        wish = "_".join(["", name, *re.findall(r"\d+", span or ""), "t"])
         if store.kind in ("block", "kept"):
-            where = "K, {!r}, 0" if store.kind == "block" else "R, {!r}, base + lo"
-            text = f"rows({where.format(wish)}, {text})"
+            where = "_K, {!r}, 0" if store.kind == "block" else "_R, {!r}, _base + _lo"
+            text = f"_rows({where.format(wish)}, {text})"
         else:
-            text = f"{'points' if point else 'list'}({text})"
+            text = f"{'_points' if point else 'list'}({text})"
         if store.carried and name == store.name:  # one list for the states before and after
-            states[f"{name}_rows"] = text
-            wish, text = (
-                f"{name}{'_next' * bool(later)}_t",
-                f"{name}_rows[{'1:' if later else ':-1'}]",
-            )
+            states[f"_{name}_rows"] = text
+            wish = f"_{name}{'_next' * bool(later)}_t"
+            text = f"_{name}_rows[{'1:' if later else ':-1'}]"
         lists[wish] = text + turn
         return wish
 
     def constant(match: re.Match[str]) -> str:
         array = np.asarray(eval(match[1], {"float": float}), match[2])
-        name = f"k_{array.tobytes().hex()}_{match[2]}"
+        name = f"_k_{array.tobytes().hex()}_{match[2]}"
         scope[name] = array
         return name
 
     def function(match: re.Match[str]) -> str:
-        name = "np_" + match[1].replace(".", "_")
+        name = "_np_" + match[1].replace(".", "_")
         scope[name] = functools.reduce(getattr, match[1].split("."), np)
         return f"{name}("
 
@@ -461,17 +463,17 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
         if store.kind == "block":
             views.append(f"{store.name} = {store.name}[{front}:T{more}]")
         elif store.kind not in ("temp", "sum"):
-            at = "base + " * (store.kind == "kept")
-            views.append(f"{store.name} = {store.name}[{front}{at}lo:{at}hi{more}]")
+            at = "_base + " * (store.kind == "kept")
+            views.append(f"{store.name} = {store.name}[{front}{at}_lo:{at}_hi{more}]")
     given = [
         f"({', '.join(names)},) = {where}"
-        for names, where in ((writer.used, "S"), (writer.in_block, "C"))
+        for names, where in ((writer.used, "_S"), (writer.in_block, "_C"))
         if names
     ]
-    body = ["T = hi - lo", *given, *views, *writer.head, *before, *loop, *after]
-    if "np_ones" in scope:
-        scope["np_ones"] = functools.lru_cache(8)(np.ones)
-    return "\n    ".join(["def block(lo, hi, base, S, C, K, R):", *body]) + "\n", scope
+    body = ["T = _hi - _lo", *given, *views, *writer.head, *before, *loop, *after]
+    if "_np_ones" in scope:
+        scope["_np_ones"] = functools.lru_cache(8)(np.ones)
+    return "\n    ".join(["def _block(_lo, _hi, _base, _S, _C, _K, _R):", *body]) + "\n", scope
 
 
 def rows(known: dict[Any, Any], name: str, at: int, array: np.ndarray) -> list[Any]:

@@ -6,6 +6,7 @@ one step (temp), K steps (block), or all of them: kept for the way back, or fres
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import keyword
 import math
@@ -67,8 +68,9 @@ class Names:
     """Identifiers, each given once."""
 
     def __init__(self) -> None:
-        self.used = set(np.__all__) | {"out", "np", "T", "t", "lo", "hi", "base", "rows", "points"}
-        self.used |= {"S", "C", "K", "R", "forward", "backward", "kept", "len", "range", "reversed"}
+        # None begins with _: such names are free for what runs.
+        self.used = {*np.__all__, *dir(builtins), "np", "T", "t", "out", "forward", "backward"}
+        self.used |= {"d_outputs", "d_state", "kept"}
 
     def new(self, wish: str) -> str:
         """The wish as an identifier, with a number if it is taken."""

@@ -162,13 +162,15 @@ class Half:
         self, p: Program, names: Names, places: dict[Var, Place], fixed: dict[Var, str]
     ) -> None:
         assign(p, names, places)
+        ends = "0" if p.share else "T"  # what readers call the state that comes in
+        self.starts = [names.new(f"{s.name}_{ends}") for s in p.states]
         self.program, self.writer = p, Writer(p, names, places, fixed)
         self.block_text, self.scope = running(self.writer)
         self.stores, self.reads = list(self.writer.used.values()), self.writer.in_block
         self.once = compile("\n".join([*self.writer.once, *self.writer.weights]), "<scan>", "exec")
         self.end = compile("\n".join(self.writer.end), "<scan>", "exec")
         exec(compile(self.block_text, "<scan>", "exec"), self.scope)
-        self.block: Any = self.scope["block"]
+        self.block: Any = self.scope["_block"]
 
     def names(self, vs: Iterable[Var]) -> list[str]:
         """The buffers that these come in."""

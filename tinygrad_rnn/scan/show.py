@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import textwrap
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from .emit import readable
 from .places import Place, Store
 from .plan import Half, Plan
+from .trace import sum_over_time
 
 WHY = {
     "once": "the same at every step",
@@ -25,8 +29,8 @@ WHY = {
 def source(plan: Plan, title: str) -> str:
     """The traced loop and its BPTT as a module that needs NumPy alone."""
     first, second, step = plan.first, plan.second, plan.step
-    states = [f"{s.name}_0" for s in first.program.states]
-    given = [*plan.inputs, *states, *plan.fixed_in]
+    states, constants = first.starts, _constants(plan)
+    given = [*plan.inputs, *states, *[name for name in plan.fixed_in if name not in constants]]
     outs = [_whole(place) for place in first.program.shown]
     last = [_row(s, not s.up) for s in first.program.states]
     kept: list[str] = []
@@ -34,9 +38,9 @@ def source(plan: Plan, title: str) -> str:
     back = ""
     if second is not None and plan.pulled is not None:
         functions |= second.writer.globals
-        arriving = [f"{s.name}_T" for s in second.program.states]
+        arriving = second.starts
         ours = {s.name for s in first.program.stores} | set(plan.back_inputs)
-        body = [f"{n} = np.array({a.tolist()!r}, np.{a.dtype})" for n, a in plan.constants.items()]
+        body = [f"{name} = {_array(a)}" for name, a in plan.constants.items()]
         body += _body(second, arriving, ours)
         names = dict(zip(step.x, plan.inputs, strict=False)) | dict(
             zip(step.old, states, strict=True)
@@ -93,7 +97,15 @@ def source(plan: Plan, title: str) -> str:
         "outputs, state and kept are tuples, gradients is a dict.",
         'What runs does the same on blocks of steps."""',
     ]
-    parts = ["\n".join(head), "import numpy as np", *_helpers(functions), ahead, back]
+    fixed = [f"{name} = {text}" for name, text in constants.items()]
+    parts = [
+        "\n".join(head),
+        "import numpy as np",
+        "\n".join(fixed),
+        *_helpers(functions),
+        ahead,
+        back,
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -148,26 +160,76 @@ def _function(name: str, given: list[str], doc: str, lines: list[str]) -> str:
     return f"\ndef {name}({', '.join(given)}):\n{body}"
 
 
+def _array(a: np.ndarray) -> str:
+    """An array as text."""
+    if not a.any():
+        return f"np.zeros({a.shape}, np.{a.dtype})"
+    text = re.sub(r"\b(nan|inf)\b", r"np.\1", repr(a.tolist()))
+    return f"np.array({text}, np.{a.dtype})"
+
+
+def _constants(plan: Plan) -> dict[str, str]:
+    """Constant arrays of the cell, by name; large ones are given to forward instead."""
+    pairs = zip(plan.fixed_in, plan.step.operands, strict=True)
+    return {
+        name: _array(v.value)
+        for name, v in pairs
+        if isinstance(v.value, np.ndarray) and v.value.size <= 100
+    }
+
+
 def _helpers(functions: dict[str, Any]) -> list[str]:
-    """The source of functions that are no NumPy, and of those that they call."""
+    """The source of functions that are no NumPy, and of what they use."""
     texts: dict[str, str] = {}
 
-    def add(name: str, f: Any) -> None:
-        if name in texts or not isinstance(f, FunctionType):
+    def add(name: str, value: Any) -> None:
+        if name in texts or value is np:
             return
         texts[name] = ""
-        for inner in f.__code__.co_names:
-            value = f.__globals__.get(inner)
-            add(inner, getattr(value, "on_arrays", value))
-        text = textwrap.dedent(inspect.getsource(f))
-        body = text[text.index("\n", re.search(r"\)[^()]*:\n", text).end() - 1) + 1 :]  # type: ignore[union-attr]
-        given = [p.replace(annotation=p.empty) for p in inspect.signature(f).parameters.values()]
-        texts[name] = f"\ndef {name}({', '.join(map(str, given))}):\n{body}".rstrip()
+        if isinstance(value, ModuleType):
+            texts[name] = f"import {value.__name__} as {name}"
+        elif isinstance(value, FunctionType):
+            texts[name], uses = _definition(name, value)
+            for word, used in uses.items():
+                add(word, getattr(used, "on_arrays", used))
+            texts[name] = texts.pop(name)  # after what it uses
+        elif type(value) in (int, float, str, bool, tuple):
+            texts[name] = f"{name} = {value!r}"
 
-    for name, f in functions.items():
-        add(name, f)
-    constants = [f"{n} = {v!r}" for n, v in functions.items() if not isinstance(v, FunctionType)]
-    return [*constants, *texts.values()]
+    for name, value in functions.items():
+        add(name, value)
+    return [text for text in texts.values() if text]
+
+
+def _definition(name: str, f: FunctionType) -> tuple[str, dict[str, Any]]:
+    """A function's source under this name, without annotations; and what it uses, by name."""
+    lost = (
+        f'\ndef {name}(*args, **keywords):\n    raise NotImplementedError("its source goes here")'
+    )
+    try:
+        statement = ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
+    except (OSError, SyntaxError):
+        return lost, {}
+    made = [n for n in ast.walk(statement) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
+    made = [n for n in made if isinstance(n, ast.Lambda) == (f.__name__ == "<lambda>")]
+    if len(made) != 1:
+        return lost, {}
+    if isinstance(made[0], ast.FunctionDef):
+        made[0].decorator_list, made[0].returns = [], None
+    for argument in ast.walk(made[0].args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    body = made[0].body if isinstance(made[0].body, list) else [ast.Return(made[0].body)]
+    cells = dict(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+    inner = {word: cell.cell_contents for word, cell in cells.items()}
+    names = {word: f"{name}_{word}" for word in inner}  # another closure may use the same word
+    lines = [f"{word} = {names[word]}" for word in inner] + [ast.unparse(line) for line in body]
+    text = f"\ndef {name}({ast.unparse(made[0].args)}):\n" + textwrap.indent(
+        "\n".join(lines), "    "
+    )
+    words = {n.id for n in ast.walk(made[0]) if isinstance(n, ast.Name)}
+    uses = {word: f.__globals__[word] for word in sorted(words & set(f.__globals__) - set(inner))}
+    return text, uses | {names[word]: value for word, value in inner.items()}
 
 
 def table(plan: Plan) -> str:
@@ -180,6 +242,8 @@ def table(plan: Plan) -> str:
         kinds = half.program.kind
         for kind in WHY:
             for op in half.program.ops:
+                if op.function is sum_over_time and all(v in half.program.absorbed for v in op.ins):
+                    continue
                 if kind == ("sum" if id(op) in sums else kinds[op]):
                     gives = " ".join(f"{v.name} {v.shape}" for v in op.outs)
                     rows.append((name, kind, op.function.__name__, gives, op.line))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+from typing import Any
 
 import numpy as np
 
 from ..cells import Cell
 from ..errors import TinygradError
-from ..nests import leaves
 from ..recurrent import RNN
 from ..tensor import Tensor
-from .shell import UsageError, constructed, loaded, one_line, split
+from .shell import EXAMPLE, UsageError, constructed, loaded, one_line, split
+
+OURS = "python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'"
 
 
 def main(argv: list[str]) -> int:
@@ -28,8 +30,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "cell", help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted"
     )
-    parser.add_argument("--inputs", type=int, help="the width of x; default: the cell's .inputs")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="rows (default 1)")
+    size: Any = lambda text: max(int(text), 0) or _refused(text)
+    parser.add_argument("--inputs", type=size, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--batch", type=size, default=1, metavar="N", help="rows (default 1)")
     parser.add_argument("--float32", action="store_true", help="instead of float64")
     parser.add_argument("--plan", action="store_true", help="a table of what runs where, and why")
     parser.add_argument("--reverse", action="store_true", help="from the last step to the first")
@@ -39,21 +42,25 @@ def main(argv: list[str]) -> int:
         with loaded(place) as module:
             cell = constructed(call, module)
             if not isinstance(cell, Cell):
-                raise UsageError(f"{call} is a {type(cell).__name__}, not a Cell")
+                raise UsageError(f"{call} is of type {type(cell).__name__}, not a Cell")
             width = options.inputs or getattr(cell, "inputs", None)
             if width is None:
                 raise UsageError(f"{call} does not say the width of x: add --inputs")
             if options.float32:
                 cell.astype(np.float32)
             rnn = RNN(cell, scan=True, reverse=options.reverse)
-            dtype = leaves(cell.initial_state())[0].dtype
-            x = Tensor(np.ones((2, options.batch, width), dtype), requires_grad=True)
-            rnn(x)
+            dtypes = [p.dtype for p in cell.parameters()] or [np.dtype(np.float64)]
+            x = np.ones((2, options.batch, width), np.result_type(*dtypes))
+            rnn(Tensor(x, requires_grad=True))
             print(rnn.plan() if options.plan else rnn.source())
     except TinygradError as error:
-        print(f"source: {one_line(error)}", file=sys.stderr)
+        print(f"source: {one_line(error).replace(EXAMPLE, OURS)}", file=sys.stderr)
         return 2
     except Exception:  # of the user's own lines: the traceback shows where
         traceback.print_exc()
         return 2
     return 0
+
+
+def _refused(text: str) -> int:
+    raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")

@@ -721,7 +721,8 @@ _edit("scan.mask_frozen", "The padding of the first call is that of all later on
       _SCAN, "scan.loop:Loop.__call__", "masks = [",
       "masks = self.masks = getattr(self, 'masks', None) or [")
 _edit("scan.mask_forgotten", "The state is not held in padding.",
-      _SCAN, "scan.plan:Step.__init__", "new = map_tree(partial(choose, masks[0]), new, now)", "pass")
+      _SCAN, "scan.plan:Step.__init__",
+      "new = map_tree(partial(choose, masks[0]), new, now)", "pass")
 _edit("scan.stale_buffer", "A call gets buffers that an earlier one still needs.",
       _SCAN, "scan.run:Run.__init__", "if every or plan.pulled is None:",
       "plan.give('kept', self.kept)\n    if every or plan.pulled is None:")

@@ -323,7 +323,8 @@ def seed(y: Tensor, gradient: Any, lift: bool = False) -> dict[Key, Any]:
             raise errors.needs_a_cotangent(y.shape)
         gradient = np.ones(y.shape, y.dtype)
     elif not (lift and isinstance(gradient, Tensor)):
-        gradient = np.array(gradient.data if isinstance(gradient, Tensor) else gradient, y.dtype)
+        # a view: it is frozen on its way, and the caller's array is not
+        gradient = np.asarray(getattr(gradient, "_data", gradient), y.dtype)[...]
     if gradient.shape != y.shape:
         raise errors.wrong_cotangent(gradient.shape, y.shape)
     return {y._key: gradient}

@@ -49,15 +49,14 @@ class Loop:
         comes_in = zip([*step.x, *step.old, *step.operands], [*xs, *hs, *operands], strict=True)
         wanted = {v: a._key for v, a in comes_in if v in plan.returns and _key(a)}
         masks = [m for m in (given.valid, given.resets) if m is not None]
-        with np.errstate(over="ignore"):  # of the exponential in sigmoid
-            run = Run(
-                plan,
-                [*map(array_of, xs), *masks],
-                [np.asarray(array_of(h)) for h in hs],
-                [array_of(p) for p in operands],
-                given.truncate,
-                layer.checkpoint,
-            )
+        run = Run(
+            plan,
+            [*map(array_of, xs), *masks],
+            [np.asarray(array_of(h)) for h in hs],
+            [array_of(p) for p in operands],
+            given.truncate,
+            layer.checkpoint,
+        )
         outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         if not plan.compared:
             self._compare(layer, given, outs[0], step.precision)

@@ -171,18 +171,17 @@ class Half:
         self.end = compile("\n".join(self.writer.end), "<scan>", "exec")
         exec(compile(self.block_text, "<scan>", "exec"), self.scope)
         self.block: Any = self.scope["_block"]
+        mine = {id(s) for s in p.stores}
+        every = {s.name: s for s in [*p.stores, *self.stores]}.values()
+        self.own: dict[str, list[Store]] = {"scratch": [], "kept": [], "fresh": [], "sum": []}
+        for s in every:
+            kind = "scratch" if s.kind in ("temp", "block") else s.kind
+            if kind in self.own and (s.kind == "temp" or id(s) in mine):
+                self.own[kind].append(s)
 
     def names(self, vs: Iterable[Var]) -> list[str]:
         """The buffers that these come in."""
         return [self.writer.store_of(v).name for v in vs]
-
-    def own(self, *kinds: str) -> list[Store]:
-        """Its buffers of these kinds."""
-        every = {s.name: s for s in [*self.program.stores, *self.stores]}
-        mine = {id(s) for s in self.program.stores}
-        return [
-            s for s in every.values() if s.kind in kinds and (s.kind == "temp" or id(s) in mine)
-        ]
 
     def run(
         self,
@@ -250,7 +249,7 @@ def split(
 
 
 class Plan:
-    """Forward and backward of one step, emitted; `forward` and `backward` run them.
+    """Forward and backward of one step, emitted, with a pool of buffers: what a Run runs.
 
     step     the traced step
     states   whether all states are wanted, not only the last
@@ -283,6 +282,7 @@ class Plan:
         self.pools: dict[str, list[Any]] = {"kept": [], "scratch": [], "back": []}
         self.dx, self.dstate, self.dfixed = list[Var](), list[Var](), dict[Var, str]()
         self.constants: dict[str, np.ndarray] = {}  # what a rule brought in
+        step.recorder = None  # it holds the values of the traced step
         if pulled is None:
             return
         for v in dict.fromkeys([*[v for op in pulled.ops for v in op.reads], *pulled.ends]):
@@ -294,7 +294,6 @@ class Plan:
             pulled.ops, pulled.inputs, pulled.carries, dx, set(), program.packs, not self.up, False
         )
         self.second = Half(back, names, places, fixed)
-        step.recorder = None  # it holds the values of the traced step
         self.back_inputs = self.second.names(pulled.inputs)
         self.dx = [v for v in step.x if v in pulled.gone]
         self.dstate = [step.old[k] for k in pulled.floats]
@@ -347,9 +346,7 @@ class Plan:
         if len(self.pools[pool]) < 2:
             self.pools[pool].append(buffers)
 
-    def blocks(
-        self, first: int, last: int, cut: int | None, steps: int
-    ) -> Iterator[tuple[int, int]]:
+    def blocks(self, first: int, last: int, cut: int | None) -> Iterator[tuple[int, int]]:
         """Blocks of at most K steps, by their places on the way; none crosses a cut."""
         while first < last:
             stop = min(first + self.steps, last)

@@ -24,35 +24,34 @@ class Run:
         every: int | None,
     ) -> None:
         self.plan, self.steps, self.cut = plan, len(given[0]), cut
-        steps = self.steps
         self.given, self.operands = given, operands
         self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
         exec(plan.first.once, plan.first.scope, self.env)
         self.arrays = dict(zip(plan.inputs, given, strict=True))
-        self.arrays |= {s.name: s.allocate(steps) for s in plan.first.own("fresh")}
-        size = min(every or steps, steps)
-        self.stretches = [(k, min(k + size, steps)) for k in range(0, steps, size)]
+        self.arrays |= {s.name: s.allocate(self.steps) for s in plan.first.own["fresh"]}
+        size = min(every or self.steps, self.steps)
+        self.stretches = [(k, min(k + size, self.steps)) for k in range(0, self.steps, size)]
         self.starts: list[list[np.ndarray]] = []
-        self.kept = plan.take("kept", plan.first.own("kept"), size)
+        kept = plan.take("kept", plan.first.own["kept"], size)
         self.state = state
         for span in self.stretches:
             self.starts.append(self.state)
-            self.state = self._ahead(span, self.state)
-        if every or plan.pulled is None:
-            plan.give("kept", self.kept)
-            self.kept = None
-        self.whole = plan.pulled is None or bool(every)
+            self.state = self._ahead(span, self.state, kept)
+        self.kept = None if every or plan.pulled is None else kept
+        if self.kept is None:
+            plan.give("kept", kept)
 
-    def _ahead(self, span: tuple[int, int], state: list[np.ndarray]) -> list[np.ndarray]:
+    def _ahead(self, span: tuple[int, int], state: list[np.ndarray], kept: Any) -> list[np.ndarray]:
+        """The steps of a stretch of the way; `kept` gets what the way back needs."""
         plan = self.plan
-        scratch = plan.take("scratch", plan.first.own("temp", "block"), min(plan.steps, self.steps))
-        arrays = self.arrays | self.kept[1] | scratch[1]
+        scratch = plan.take("scratch", plan.first.own["scratch"], min(plan.steps, self.steps))
+        arrays = self.arrays | kept[1] | scratch[1]
         base = -plan.at(span, self.steps)[0]
-        for part in plan.blocks(*span, self.cut, self.steps):
-            lo, hi = plan.at(part, self.steps)
-            state = plan.first.run(
-                lo, hi, base, arrays, self.env, (scratch[2], self.kept[2]), state
-            )
+        with np.errstate(over="ignore"):  # of the exponential in sigmoid
+            for part in plan.blocks(*span, self.cut):
+                lo, hi = plan.at(part, self.steps)
+                lists = scratch[2], kept[2]
+                state = plan.first.run(lo, hi, base, arrays, self.env, lists, state)
         plan.give("scratch", scratch)
         return state
 
@@ -70,30 +69,28 @@ class Run:
 
     def backward(self, gs: list[np.ndarray], state: list[np.ndarray]) -> dict[Var, np.ndarray]:
         """Gradients of x, of the initial state and of the operands."""
-        plan, steps = self.plan, self.steps
-        half = plan.second
+        plan, steps, half = self.plan, self.steps, self.plan.second
         assert half is not None
         env = self.env | plan.constants
         exec(half.once, half.scope, env)
-        scratch = plan.take("back", half.own("temp", "block"), min(plan.steps, steps))
-        fresh = {s.name: s.allocate(steps) for s in half.own("fresh")}
-        sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own("sum")}
+        scratch = plan.take("back", half.own["scratch"], min(plan.steps, steps))
+        fresh = {s.name: s.allocate(steps) for s in half.own["fresh"]}
+        sums = {s.name: np.zeros(s.shape, s.dtype) for s in half.own["sum"]}
         given = dict(zip(plan.back_inputs, gs, strict=True))
-        for k in range(len(self.stretches))[::-1]:
-            span = self.stretches[k]
-            if self.whole:
-                self.kept = plan.take("kept", plan.first.own("kept"), span[1] - span[0])
-                self._ahead(span, self.starts[k])
-            arrays = self.arrays | self.kept[1] | scratch[1] | fresh | sums | given
+        for span, start in zip(self.stretches[::-1], self.starts[::-1], strict=True):
+            kept = self.kept
+            if kept is None:  # a checkpoint: the steps once more
+                kept = plan.take("kept", plan.first.own["kept"], span[1] - span[0])
+                self._ahead(span, start, kept)
+            arrays = self.arrays | kept[1] | scratch[1] | fresh | sums | given
             base = -plan.at(span, steps)[0]
-            for part in list(plan.blocks(*span, self.cut, steps))[::-1]:
+            for part in list(plan.blocks(*span, self.cut))[::-1]:
                 if self.cut and part[1] % self.cut == 0 and part[1] < steps:
                     state = [np.zeros_like(g) for g in state]
                 lo, hi = plan.at(part, steps)
-                state = half.run(lo, hi, base, arrays, env, (scratch[2], self.kept[2]), state)
-            if self.whole:
-                plan.give("kept", self.kept)
-                self.kept = None
+                state = half.run(lo, hi, base, arrays, env, (scratch[2], kept[2]), state)
+            if self.kept is None:
+                plan.give("kept", kept)
         plan.give("back", scratch)
         env |= sums
         exec(half.end, half.scope, env)

@@ -724,8 +724,7 @@ _edit("scan.mask_forgotten", "The state is not held in padding.",
       _SCAN, "scan.plan:Step.__init__",
       "new = map_tree(partial(choose, masks[0]), new, now)", "pass")
 _edit("scan.stale_buffer", "A call gets buffers that an earlier one still needs.",
-      _SCAN, "scan.run:Run.__init__", "if every or plan.pulled is None:",
-      "plan.give('kept', self.kept)\n    if every or plan.pulled is None:")
+      _SCAN, "scan.run:Run.__init__", "if self.kept is None:", "if True:")
 _edit("scan.step_off_by_one", "A step reads the state that it makes, not the one before.",
       _SCAN, "scan.emit:running", "'1:' if later else ':-1'", "'1:'")
 _edit("scan.backward_runs_forward", "The way back takes the steps from first to last.",

@@ -9,7 +9,7 @@ the form in which the split is worth most; each keeps the values, up to rounding
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -247,35 +247,72 @@ def inputs_apart(ops: list[Op]) -> list[Op]:
 # ----- sums and products in their best order -----------------------------------------------------
 
 
-def reassociated(
-    ops: list[Op], kind: dict[Op, str], carried: Iterable[Var], kept: Iterable[Var]
-) -> list[Op]:
-    """(x U + h V) + b as (x U + b) + h V; (c a) b as c (a b): what is known before comes first."""
-    count, maker = uses(ops, kept), {v: op for op in ops for v in op.outs}
-    late = set(carried) | {v for op in ops if kind[op] == "loop" for v in op.outs}
+class Flat:
+    """Sums and products of the loop, flattened: (a + b) + c as the terms a, b, c.
 
-    def flat(op: Op) -> tuple[list[Any], list[Op]]:
+    Only through values that nobody else reads: they vanish.
+    """
+
+    def __init__(self, ops: Iterable[Op], kept: Iterable[Var]) -> None:
+        ops = list(ops)
+        self.count, self.maker = uses(ops, kept), {v: op for op in ops for v in op.outs}
+
+    def alone(self, v: Any) -> Op | None:
+        """The call that makes a value, if the value is read only once."""
+        return self.maker.get(v) if isinstance(v, Var) and self.count[v] == 1 else None
+
+    def terms(self, op: Op, among: Container[Op]) -> tuple[list[Any], list[Op]]:
         """The terms of a sum (or factors of a product), and the inner sums that they come from."""
         terms: list[Any] = []
         inner: list[Op] = []
         for v in op.ins:
-            made = maker.get(v) if isinstance(v, Var) and count[v] == 1 else None
-            if made is not None and made.function is op.function and kind[made] == "loop":
-                more, deeper = flat(made)
+            made = self.alone(v)
+            if made is not None and made.function is op.function and made in among:
+                more, deeper = self.terms(made, among)
                 terms, inner = terms + more, [*inner, made, *deeper]
             else:
                 terms.append(v)
         return terms, inner
 
+
+def factored(
+    ops: list[Op], kind: dict[Op, str], carried: Iterable[Var], kept: Iterable[Var]
+) -> list[Op]:
+    """a b - a c as a (b - c), where b and c are known before the loop (a GRU's d h and d n)."""
+    flat, loop = Flat(ops, kept), {op for op in ops if kind[op] == "loop"}
+    late = set(carried) | {v for op in loop for v in op.outs}
+    found: list[Op] = []
+    for op in ops:
+        found.append(op)
+        made = [m for m in map(flat.alone, op.ins) if m in loop and m.function is np.multiply]
+        if op.function not in (np.add, np.subtract) or op not in loop or len(set(made)) < 2:
+            continue
+        common = [v for v in made[0].reads if v in late and v in made[1].reads]
+        others = [[v for v in m.reads if v not in late] for m in made]
+        if len(common) == 1 and [len(vs) for vs in others] == [1, 1]:
+            (b,), (c,), out = *others, op.outs[0]
+            if b.dtype == c.dtype == out.dtype:
+                part = Var(out.name, np.broadcast_shapes(b.shape, c.shape), out.dtype)
+                found[-1] = Op(op.function, [b, c], {}, [part], op.line)
+                found.append(Op(np.multiply, [common[0], part], {}, [out], op.line))
+    return live(found, kept)
+
+
+def reassociated(
+    ops: list[Op], kind: dict[Op, str], carried: Iterable[Var], kept: Iterable[Var]
+) -> list[Op]:
+    """(x U + h V) + b as (x U + b) + h V; (c a) b as c (a b): what is known before comes first."""
+    flat, loop = Flat(ops, kept), {op for op in ops if kind[op] == "loop"}
+    late = set(carried) | {v for op in loop for v in op.outs}
     dropped: set[Op] = set()
     found: list[list[Op]] = []
     for op in reversed(ops):  # the outermost first
         if op in dropped:
             continue
         found.append([op])
-        if op.function not in (np.add, np.multiply) or kind[op] != "loop":
+        if op.function not in (np.add, np.multiply) or op not in loop:
             continue
-        terms, inner = flat(op)
+        terms, inner = flat.terms(op, loop)
         early = [t for t in terms if t not in late]
         dtypes = {v.dtype for v in (*terms, *[o.outs[0] for o in inner]) if isinstance(v, Var)}
         if inner and len(early) > 1 and any(isinstance(t, Var) for t in early) and len(dtypes) == 1:
@@ -345,224 +382,155 @@ class Packer:
 
     A call costs half a microsecond however small its arrays, and a larger matrix product is faster
     than several. So the gates of a step become one product, and where gates have the same function
-    one call of it.
+    one call of it. `loop` is the result, `at` says which values lie side by side.
     """
 
     def __init__(
         self, ops: list[Op], kind: dict[Op, str], pinned: set[Var], known: dict[Var, Any]
     ) -> None:
-        self.kind, self.pinned = kind, pinned
+        self.kind, self.pinned, self.at = kind, pinned, dict[Var, tuple[Pack, int]](known)
         self.loop = [op for op in ops if kind[op] == "loop"]
-        self.before = {
-            v for op in ops if kind[op] == "before" and not forms.is_view(op) for v in op.outs
-        }
-        self.at: dict[Var, tuple[Pack, int]] = dict(known)
-        self.count = uses(ops, pinned)
-        self.maker = {v: op for op in self.loop for v in op.outs}
+        early = [op for op in ops if kind[op] == "before" and not forms.is_view(op)]
+        self.before = {v for op in early for v in op.outs}
+        self.flat = Flat(ops, pinned)
         for op in list(self.loop):
             if op in self.loop and op.function is np.add:
                 self._sum_of_products(op)
         groups: dict[Any, list[Op]] = {}
-        for op in self.loop:
-            if self._is_product(op):
-                groups.setdefault((op.ins[0], op.ins[1].shape, op.ins[1].dtype), []).append(op)
+        for op in filter(self._in_loop, self.loop):
+            groups.setdefault((op.ins[0], op.ins[1].shape, op.ins[1].dtype), []).append(op)
         for group in groups.values():
             self._products(group)
-        todo = list({id(pack): pack for pack, _ in self.at.values()}.values())
-        while todo:
-            todo += self._along(todo.pop(0))
+        todo = list(dict.fromkeys(pack for pack, _ in self.at.values()))
+        for pack in todo:  # it grows
+            self._along(pack)
+            todo += [p for p in dict.fromkeys(p for p, _ in self.at.values()) if p not in todo]
 
-    def _is_product(self, op: Op | None) -> bool:
-        return (
-            op is not None
-            and op.function is np.matmul
-            and self.kind.get(op) == "loop"
-            and op.ins[1].fixed
-            and len(op.ins[1].shape) == 2
-            and op.ins[0].dtype == op.ins[1].dtype
-            and op.ins[0].shape != ()
-        )
-
-    def _free(self, vs: list[Var]) -> bool:
-        """Whether these may get a place in a new pack."""
-        return (
-            len(set(vs)) == len(vs)
-            and len({(v.shape, v.dtype) for v in vs}) == 1
-            and not any(v in self.at or v in self.pinned for v in vs)
-        )
+    def _in_loop(self, op: Op | None) -> bool:
+        """Whether this is a product with a weight that can be joined with others."""
+        if op is None or op not in self.loop or not _is_product(op):
+            return False
+        return bool(op.ins[0].dtype == op.ins[1].dtype and op.ins[0].shape)
 
     def _pack(self, vs: list[Var]) -> Part | None:
-        """The part of a pack that these are, an old one or a new one."""
+        """The part of a pack that these are, an old one or a new one; None if that cannot be."""
         places = [self.at.get(v) for v in vs]
-        if all(places):
-            pack, start = places[0]  # type: ignore[misc]
-            if [(pack, start + k) for k in range(len(vs))] == places:
-                return Part(pack, start, start + len(vs))
-        if not self._free(vs):
+        if places[0] and places == [(places[0][0], places[0][1] + k) for k in range(len(vs))]:
+            return Part(*places[0], places[0][1] + len(vs))
+        alike = len({(v.shape, v.dtype) for v in vs}) == 1 and len(set(vs)) == len(vs)
+        if len(vs) < 2 or not alike or any(places) or not self.pinned.isdisjoint(vs):
             return None
-        pack = Pack(list(vs))
+        pack = Pack(vs)
         self.at.update((v, (pack, k)) for k, v in enumerate(vs))
         return Part(pack, 0, len(vs))
 
     def _products(self, group: list[Op]) -> None:
-        outs = [op.outs[0] for op in group]
-        if len(group) < 2 or not self._free(outs):
-            return
-        group.sort(key=lambda op: self._fate(op.outs[0]))
-        part = self._pack([op.outs[0] for op in group])
-        assert part is not None
-        weights = [op.ins[1] for op in group]
-        self._replace(group, Op(products, [group[0].ins[0], *weights], {}, [part], group[0].line))
+        """h @ V_1, h @ V_2, ...: what goes the same way afterwards lies together."""
+        group = sorted(group, key=lambda op: self._fate(op.outs[0]))
+        part = self._pack([op.outs[0] for op in group]) if len(group) > 1 else None
+        if part is not None:
+            ins = [group[0].ins[0], *[op.ins[1] for op in group]]
+            self._replace(group, Op(products, ins, {}, [part], group[0].line))
 
     def _fate(self, v: Var, depth: int = 3) -> tuple[str, ...]:
-        """The functions that a value goes through next: what goes the same way lies together."""
+        """The functions that a value goes through next."""
         readers = [op for op in self.loop if v in op.reads]
         if len(readers) != 1 or not depth:
             return ()
         return (readers[0].function.__name__, *self._fate(readers[0].outs[0], depth - 1))
 
     def _sum_of_products(self, top: Op) -> None:
-        terms: list[Op] = []
-        rest: list[Any] = []
-        inner: list[Op] = []
-
-        def walk(op: Op) -> None:
-            for v in op.ins:
-                made = self.maker.get(v) if isinstance(v, Var) and self.count[v] == 1 else None
-                if made is not None and made.function is np.add and made in self.loop:
-                    inner.append(made)
-                    walk(made)
-                elif made is not None and self._is_product(made):
-                    terms.append(made)
-                else:
-                    rest.append(v)
-
-        walk(top)
-        if self.count[top.outs[0]] == 1:
-            readers = [op for op in self.loop if top.outs[0] in op.reads]
-            if readers and readers[0].function is np.add:
-                return  # the sum goes on: its end will be met
-        shapes = {(op.ins[0].shape, op.ins[1].shape) for op in terms}
-        lefts = [op.ins[0] for op in terms]
-        made = [self.maker.get(v) for v in lefts]
-        if len(terms) < 2 or len(shapes) > 1 or not all(made) or not self._free(lefts):
-            return
-        if any(forms.is_view(op) or len(op.outs) > 1 for op in made if op):
-            return
-        order = {key: k for k, key in enumerate(dict.fromkeys(map(self._origin, lefts)))}
-        terms.sort(key=lambda op: order[self._origin(op.ins[0])])
-        part = self._pack([op.ins[0] for op in terms])
-        assert part is not None
+        """d_1 @ W_1 + d_2 @ W_2 + ...: what comes the same way lies together."""
         out = top.outs[0]
-        total = Var(out.name, terms[0].outs[0].shape, out.dtype) if rest else out
-        joined = Op(summed_products, [part, *[op.ins[1] for op in terms]], {}, [total], top.line)
-        adds = _chain(top, [*rest, total]) if rest else []
-        self._replace([*terms, *inner, top], joined, *adds)
+        if self.flat.count[out] == 1 and any(
+            op.function is np.add and out in op.reads for op in self.loop
+        ):
+            return  # the sum goes on: its end will be met
+        every, inner = self.flat.terms(top, self.loop)
+        made = [op for op in map(self.flat.alone, every) if op is not None and self._in_loop(op)]
+        rest = [t for t in every if self.flat.alone(t) not in made]
+        makers = {op: self.flat.maker.get(op.ins[0]) for op in made}
+        origin = {
+            op: (m.function, *[v for v in m.reads if v in self.flat.maker])
+            for op, m in makers.items()
+            if m is not None and m in self.loop and not forms.is_view(m) and not m.several
+        }
+        order = list(dict.fromkeys(origin.values()))
+        shapes = {(op.ins[0].shape, op.ins[1].shape) for op in made}
+        if len(made) < 2 or len(shapes) > 1 or len(origin) < len(made):
+            return
+        made.sort(key=lambda op: order.index(origin[op]))
+        part = self._pack([op.ins[0] for op in made])
+        if part is not None:
+            total = Var(out.name, made[0].outs[0].shape, out.dtype) if rest else out
+            joined = Op(summed_products, [part, *[op.ins[1] for op in made]], {}, [total], top.line)
+            self._replace([*made, *inner, top], joined, *_chain(top, [*rest, total]))
 
-    def _origin(self, v: Var) -> Any:
-        op = self.maker[v]
-        return op.function, tuple(u for u in op.reads if u in self.maker)
+    def _along(self, pack: Pack) -> None:
+        """Join the calls that make, or read, neighbours of a pack."""
+        runs: dict[Any, list[tuple[int, Op]]] = {}
+        for k, v in enumerate(pack.members):
+            for op in self.loop:
+                if forms.is_elementwise(op.function) and len(op.outs) == 1:
+                    static = tuple(sorted(op.static.items(), key=str))
+                    for p, operand in enumerate((*op.outs, *op.ins)):
+                        if operand is v:
+                            runs.setdefault((op.function, static, p), []).append((k, op))
+        for run in runs.values():
+            start = 0
+            while start < len(run):  # the longest stretches of neighbours that can be joined
+                ends = range(len(run), start + 1, -1)
+                start = next((end for end in ends if self._join(run[start:end])), start + 1)
+
+    def _join(self, run: list[tuple[int, Op]]) -> bool:
+        """One call for several of the same function; False where their operands do not match."""
+        group, before = [op for _, op in run], dict(self.at)
+        neighbours = [k for k, _ in run] == list(range(run[0][0], run[0][0] + len(run)))
+        if not neighbours or len(set(group)) < len(group) or not set(group) <= set(self.loop):
+            return False
+        outs = [op.outs[0] for op in group]
+        ins: list[Any] = []
+        for column in zip(*[op.ins for op in group], strict=True):
+            if all(type(v) is type(column[0]) and v == column[0] for v in column):
+                ins.append(column[0])
+            elif all(v in self.at or v in self.before for v in column) and {
+                len(v.shape) for v in column
+            } == {len(outs[0].shape)}:
+                ins.append(self._pack(list(column)))
+            else:
+                ins.append(None)
+        part = self._pack(outs) if None not in ins and self.pinned.isdisjoint(outs) else None
+        if part is not None and self._replace(
+            group, Op(group[0].function, ins, group[0].static, [part], group[0].line)
+        ):
+            return True
+        self.at = before
+        return False
 
     def _replace(self, old: list[Op], *new: Op) -> bool:
         """Put calls in the place of others; False, and nothing changed, if no order allows it."""
         at = min(self.loop.index(op) for op in old)
         loop = [op for op in self.loop if op not in old]
-        loop[at:at] = new
-        ordered = in_order(loop)
+        ordered = in_order([*loop[:at], *new, *loop[at:]])
         if ordered is None:
             return False
         self.loop = ordered
-        for op in new:
-            self.kind[op] = "loop"
-            for out in op.outs:
-                self.maker.update((v, op) for v in members(out))
-        return True
-
-    def _along(self, pack: Pack) -> list[Pack]:
-        """Join the calls that read, or make, neighbours of a pack; the packs that this made."""
-        known = {id(p) for p, _ in self.at.values()}
-        for makes in (True, False):
-            runs: dict[Any, list[tuple[int, Op]]] = {}
-            for k, v in enumerate(pack.members):
-                for op in self.loop:
-                    if not forms.is_elementwise(op.function) or len(op.outs) != 1:
-                        continue
-                    places = [None] if makes else range(len(op.ins))
-                    for p in places:
-                        if (op.outs[0] if makes else op.ins[p]) is v:  # type: ignore[index]
-                            key = (op.function, tuple(sorted(op.static.items(), key=str)), p)
-                            runs.setdefault(key, []).append((k, op))
-            for run in runs.values():
-                self._runs(run)
-        fresh = {id(p): p for p, _ in self.at.values() if id(p) not in known}
-        return list(fresh.values())
-
-    def _runs(self, run: list[tuple[int, Op]]) -> None:
-        """Join the longest stretches of neighbours that can be joined."""
-        start = 0
-        while start < len(run):
-            for stop in range(len(run), start + 1, -1):
-                some = run[start:stop]
-                following = [k for k, _ in some] == list(range(some[0][0], some[0][0] + len(some)))
-                if following and self._join([op for _, op in some]):
-                    break
-            else:
-                stop = start + 1
-            start = stop
-
-    def _join(self, group: list[Op]) -> bool:
-        """One call for several of the same function; False where their operands do not match."""
-        outs = [op.outs[0] for op in group]
-        rank, before = len(outs[0].shape), dict(self.at)
-        there = len(set(group)) == len(group) and all(op in self.loop for op in group)
-        if not there or any(v in self.pinned for v in outs):
-            return False
-        ins: list[Any] = []
-        for column in zip(*[op.ins for op in group], strict=True):
-            first = column[0]
-            if all(type(v) is type(first) and v == first for v in column):
-                ins.append(first)
-                continue
-            ok = all(isinstance(v, Var) and len(v.shape) == rank for v in column)
-            ok = ok and all(v in self.at or v in self.before for v in column)
-            ins.append(self._pack(list(column)) if ok else None)
-        part = None if any(v is None for v in ins) else self._pack(outs)
-        if part is not None and not all(
-            isinstance(v, (Part, Var)) or type(v) in (int, float) for v in ins
-        ):
-            part = None
-        if part is None or not self._replace(
-            group, Op(group[0].function, ins, group[0].static, [part], group[0].line)
-        ):
-            self.at = before
-            return False
+        self.kind.update(dict.fromkeys(new, "loop"))
+        self.flat.maker.update((v, op) for op in new for out in op.outs for v in members(out))
         return True
 
 
 def in_order(ops: list[Op]) -> list[Op] | None:
-    """The calls in an order in which everything is made before it is read; None where none is."""
-    makers = {v: op for op in ops for out in op.outs for v in members(out)}
-    done: set[Op] = set()
-    found: list[Op] = []
-    for root in ops:
-        stack = [(root, False)]
-        open_: set[Op] = set()
-        while stack:
-            op, ready = stack.pop()
-            if ready:
-                open_.discard(op)
-                if op not in done:
-                    done.add(op)
-                    found.append(op)
-                continue
-            if op in done:
-                continue
-            if op in open_:
-                return None
-            open_.add(op)
-            stack.append((op, True))
-            needed = [makers[v] for u in op.reads for v in members(u) if v in makers]
-            if any(n in open_ for n in needed):
-                return None
-            stack += [(n, False) for n in reversed(needed) if n not in done]
+    """The calls so that everything is made before it is read; None where no order does that."""
+    missing = {v for op in ops for out in op.outs for v in members(out)}
+    waiting, found = list(ops), list[Op]()
+    while waiting:
+        for op in waiting:
+            if missing.isdisjoint(v for u in op.reads for v in members(u)):
+                break
+        else:
+            return None
+        waiting.remove(op)
+        found.append(op)
+        missing.difference_update(v for out in op.outs for v in members(out))
     return found

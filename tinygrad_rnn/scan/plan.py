@@ -21,7 +21,17 @@ from ..streaming import choose
 from ..tensor import Tensor
 from . import forms
 from .emit import Writer, running
-from .fission import Packer, classes, gates_apart, inputs_apart, live, reassociated, tidied, uses
+from .fission import (
+    Packer,
+    classes,
+    factored,
+    gates_apart,
+    inputs_apart,
+    live,
+    reassociated,
+    tidied,
+    uses,
+)
 from .places import Names, Place, Program, Store, assign
 from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time
 
@@ -227,10 +237,12 @@ def split(
         if v in maker and count[v] == 1 and forms.sums_rows(maker[v])
     }
     free = {id(op) for op in absorbed.values()}
+    ended = {v for op in ops if op.outs[0].ended for v in op.outs}
     stuck = lambda op: (
         op.function is not sum_over_time and id(op) not in free and not forms.liftable(op)
     )
-    ops = reassociated(ops, classes(ops, old, goals, stuck), old, {*pinned, *kept})
+    for better in (factored, reassociated):
+        ops = better(ops, classes(ops, old, goals, stuck), old, {*pinned, *kept, *ended})
     packer = Packer(ops, classes(ops, old, goals, stuck), pinned, packs)
     rest = [op for op in ops if packer.kind[op] != "loop"]
     mine = {v: place for v, place in packer.at.items() if v not in packs}

@@ -706,7 +706,7 @@ def memory(cells, sizes, quick):
 
 def growth(cells, sizes, quick):
     """Seconds and bytes as T grows tenfold; the collector is off."""
-    print("\n### Growth of scan with T: tanh RNN, N = 2, C = H = 16\n")
+    print("\n### Growth of scan with T: GRU, N = 2, C = H = 16\n")
     print("Kept after forward, and the peak of forward and backward; in brackets: of a tenth of T")
     head("checkpoint", "T", "seconds", "kept, MB", "peak, MB")
     found = []
@@ -714,7 +714,7 @@ def growth(cells, sizes, quick):
         last = 0, 0, 0
         for T in [100, 1_000] if quick else [100, 1_000, 10_000, 100_000]:
             k = math.isqrt(T) if root else None
-            p = Problem(KINDS["rnn"], (T, 2, 16, 16))
+            p = Problem(KINDS["gru"], (T, 2, 16, 16))
             rnn, x = tg.RNN(p.cell(), scan=True, checkpoint=k), tg.Tensor(p.x, requires_grad=True)
             rnn(tg.Tensor(p.x[:2], requires_grad=True)).outputs.backward(p.G[:2])  # traced now
             gc.collect()

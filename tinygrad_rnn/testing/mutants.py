@@ -737,7 +737,8 @@ _edit("scan.reset_forgotten", "A reset changes nothing.",
 _edit("scan.checkpoint_starts_anew", "Each stretch of a checkpoint is run again from the start.",
       _SCAN, "scan.run:Run.__init__", "self.starts.append(self.state)", "self.starts.append(state)")
 _edit("scan.term_forgotten", "What is added to a joined sum of products is lost.",
-      _SCAN, "scan.fission:Packer._sum_of_products", "rest.append(v)", "pass")
+      _SCAN, "scan.fission:Packer._sum_of_products",
+      "rest = [t for t in every", "rest = [t for t in []")
 _edit("scan.joined_in_wrong_order", "Joined products get their weights in another order.",
       _SCAN, "scan.fission:Packer._products", "[op.ins[1] for op in group]",
       "[op.ins[1] for op in group[::-1]]")

@@ -667,6 +667,50 @@ def test_second_derivatives_after_an_update_are_those_of_the_forward():
     assert not differences(*results)
 
 
+FACTOR = 0.5
+TABLE = np.ones(H)
+
+
+def helped(z):
+    return FACTOR * z * TABLE
+
+
+class Around(tg.Cell):
+    """A step that reads what is neither x, state nor an attribute: globals, its class, closures."""
+
+    state_shape = (H,)
+    share = 0.25
+
+    def __init__(self, bend):
+        self.W = tg.Parameter(np.eye(H))
+        self.bend = bend
+
+    def step(self, x, h):
+        return np.tanh(self.share * h @ self.W + helped(self.bend(x[..., :1])))
+
+
+def test_what_a_step_reads_around_it_may_change_between_calls():
+    global FACTOR
+    slope, x = [1.0], batch()
+    cell = Around(lambda z: slope[0] * z)
+    scan, plain = tg.RNN(cell, scan=True), tg.RNN(cell)
+    before = (FACTOR, Around.share, TABLE.copy())
+    try:
+        for change in range(5):
+            if change == 1:
+                FACTOR = 2.0
+            elif change == 2:
+                Around.share = 0.75
+            elif change == 3:
+                slope[0] = 3.0
+            elif change == 4:
+                TABLE[1] = -1.0
+            found, expected = scan(x).outputs.data, plain(x).outputs.data
+            np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=f"change {change}")
+    finally:
+        FACTOR, Around.share, TABLE[:] = before
+
+
 def test_attributes_changed_before_the_way_back_change_nothing():
     results = []
     for scan in (True, False):

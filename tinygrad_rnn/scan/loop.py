@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from collections.abc import Iterable
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -137,63 +138,81 @@ def _key(a: Any) -> Any:
     return a._key if isinstance(a, Tensor) else None
 
 
+PLAIN = (int, float, bool, str, type(None))
+OPAQUE = (type, ModuleType, FunctionType, np.ufunc)
+LIBRARY = ("numpy", __package__.partition(".")[0])  # what is not asked whether it has changed
+
+
 class Inventory:
     """What a cell consists of: Tensors, and all else that a trace may have read.
 
     key      numbers and texts by value, other things by identity: a trace is good as long as it
              stays equal (arrays are compared, too: see Plan.still_holds)
     tensors  its Parameters and other Tensors, in order
+
+    Attributes of the cell and of its class, what its functions close over, and the globals that
+    they name, are looked at, in any depth; of containers with more than 1,000 things the length.
     """
 
     def __init__(self, cell: Any) -> None:
         self.key: list[Any] = []
         self.tensors: list[Tensor] = []
         self.arrays: list[np.ndarray] = []
-        self.alive: list[Any] = []
+        self.alive: list[Any] = []  # an id is good only as long as its object lives
         self.places: dict[int, int] = {}
         self._add(cell)
 
     def _add(self, value: Any) -> None:
         kind = type(value)
-        if kind in (int, float, bool, str, type(None)):
+        if kind in PLAIN:
             self.key += (kind, value if value == value else "nan")
         elif id(value) in self.places:
             self.key.append(self.places[id(value)])
         else:
             self.places[id(value)] = len(self.places)
             self.alive.append(value)
-            self._add_object(value)
+            for item in self._parts(value):
+                self._add(item)
 
-    def _add_object(self, value: Any) -> None:
+    def _parts(self, value: Any) -> Iterable[Any]:
+        """Notes what a thing is, and returns what it consists of."""
         if isinstance(value, Tensor):
             self.tensors.append(value)
             self.key += ("tensor", value.shape, value.dtype, bool(value._key))
-        elif isinstance(value, np.ndarray):
-            self.arrays.append(value)
-            self.key.append(id(value))
-        elif isinstance(value, (list, tuple, set, frozenset)):
+        elif isinstance(value, (list, tuple, set, frozenset, dict)):
             self.key += (type(value), len(value))
-            for item in value:
-                self._add(item)
-        elif isinstance(value, dict):
-            self.key += (type(value), len(value))
-            for name, item in value.items():
-                self._add(name)
-                self._add(item)
-        elif isinstance(value, FunctionType):
+            if len(value) > 1000:
+                self.key.append(id(value))
+            elif isinstance(value, dict):
+                return [part for item in value.items() for part in item]
+            else:
+                return value
+        elif isinstance(value, FunctionType) and not _of_library(value):
             self.key.append(id(value.__code__))
-            for item in (*[c.cell_contents for c in value.__closure__ or ()], value.__defaults__):
-                self._add(item)
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            around = [value.__globals__.get(name) for name in value.__code__.co_names]
+            return [*cells, value.__defaults__, *filter(_may_change, around)]
         elif isinstance(value, MethodType):
-            self._add(value.__func__)
-            self._add(value.__self__)
-        elif hasattr(value, "__dict__") and not isinstance(
-            value, (type, ModuleType, BuiltinFunctionType, np.ufunc)
-        ):
+            return value.__func__, value.__self__
+        elif hasattr(value, "__dict__") and not isinstance(value, OPAQUE):
             self.key.append(type(value))
-            self._add(vars(value))
+            kinds = [cls for cls in type(value).__mro__ if not _of_library(cls)]
+            ours = [item for cls in kinds for item in vars(cls).values() if _may_change(item)]
+            return [vars(value), *ours]
         else:
             self.key.append(id(value))
+            self.arrays += [value] * isinstance(value, np.ndarray)
+        return ()
+
+
+def _may_change(value: Any) -> bool:
+    """Numbers, arrays, containers, and functions that read such."""
+    mine = isinstance(value, FunctionType) and not _of_library(value)
+    return mine or isinstance(value, (*PLAIN[:-1], np.ndarray, list, tuple, dict, set))
+
+
+def _of_library(thing: Any) -> bool:
+    return str(thing.__module__).partition(".")[0] in (*LIBRARY, "builtins")
 
 
 def scanned(run: Any = None, wanted: Any = None) -> Any:

@@ -739,6 +739,52 @@ def growth(cells, sizes, quick):
     return found
 
 
+# ----- where the time goes -----------------------------------------------------------------------
+
+
+def timed(text):
+    """An emitted function's text with a clock around each line, and its time by kind."""
+    found = []
+    for line in text.splitlines():
+        code = line.strip()
+        indent = line[: len(line) - len(code)]
+        kind = "loop" if len(indent) > 4 else "other"
+        kind = "products" if "dot(" in code or "matmul(" in code else kind
+        clocked = [
+            f"{indent}_start = _clock()",
+            line,
+            f"{indent}_shares[{kind!r}] += _clock() - _start",
+        ]
+        found += [line] if not code or code.startswith(("def ", "for ")) else clocked
+    return "\n".join(found)
+
+
+def profile(cells, sizes, quick):
+    """What part of a call is matrix products, calls in the loop, work on all steps, the rest."""
+    print("\n### Where the time of scan goes (with a clock around each line), in percent\n")
+    head("cell", "T, N, C, H", "products", "calls in the loop", "for all steps at once", "around")
+    found = []
+    for cell in [c for c in cells if c in ("rnn", "lstm", "gru")]:
+        for k in sizes:
+            p = Problem(KINDS[cell], SIZES[k])
+            rnn, x = tg.RNN(p.cell(), scan=True), tg.Tensor(p.x, requires_grad=True)
+            call = lambda rnn=rnn, x=x, p=p: rnn(x).outputs.backward(p.G)
+            call()
+            shares = dict.fromkeys(("products", "loop", "other"), 0.0)
+            plan = rnn.traced.plan(rnn.name)
+            for half in (plan.first, plan.second):
+                scope = half.scope | {"_shares": shares, "_clock": time.perf_counter}
+                exec(timed(half.block_text), scope)
+                half.block = scope["_block"]
+            call()
+            shares.update(dict.fromkeys(shares, 0.0))
+            total = sum(seconds(call) for _ in range(3 if quick else 15))
+            parts = [*shares.values(), total - sum(shares.values())]
+            row(KINDS[cell].title, label(SIZES[k]), *[f"{100 * a / total:.0f}" for a in parts])
+            found.append({"cell": cell, "size": SIZES[k], "parts": parts})
+    return found
+
+
 # ----- what was aimed at -------------------------------------------------------------------------
 
 AIMS = [  # against whom, cell, and for each size: their time / scan's time is at least
@@ -792,7 +838,7 @@ def aims(found):
 
 # "first" comes first: nothing has been traced or compiled yet, and "slowest" shows what that adds
 PARTS = {"first": first_gradient, "times": compare, "ragged": ragged}
-PARTS |= {"memory": memory, "growth": growth}
+PARTS |= {"memory": memory, "growth": growth, "profile": profile}
 
 
 def machine():

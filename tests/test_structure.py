@@ -29,6 +29,9 @@ LIMITS = {
     "wrappers": (["wrappers.py"], 200),
     "recurrent": (["cells.py", "recurrent.py"], 450),
     "streaming": (["streaming.py"], 60),
+    "scan, the program": (["scan/trace.py", "scan/forms.py", "scan/fission.py"], 800),
+    "scan, the text": (["scan/places.py", "scan/emit.py", "scan/show.py"], 800),
+    "scan, the run": (["scan/plan.py", "scan/run.py", "scan/loop.py"], 600),
 }
 
 

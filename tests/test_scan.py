@@ -785,7 +785,7 @@ def memory_after(layer, calls, steps=60, rows=50):
         weighted(out).backward()
         del out
         layer.zero_grad()
-    nodes = sum(isinstance(thing, Node) for thing in gc.get_objects())
+    nodes = sum(issubclass(type(thing), Node) for thing in gc.get_objects())
     return tracemalloc.get_traced_memory()[0], nodes
 
 

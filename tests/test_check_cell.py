@@ -47,7 +47,7 @@ def test_cells_of_the_library_keep_every_law(name):
     report = testing.check_cell(*LIBRARY[name])
     assert report.ok
     assert report.counts["PASS"] == len(LAWS)
-    assert "13 of 13 laws" in report.text()
+    assert "14 of 14 laws" in report.text()
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -277,19 +277,29 @@ def test_each_fault_is_caught_by_the_law_that_it_breaks(wrong):
 
 def test_every_law_of_a_step_is_broken_by_somebody():
     unbroken = set(LAWS) - set(GALLERY.values())
-    assert unbroken == {"padding", "no steps", "splitting", "time runs one way"}
+    assert unbroken == {"padding", "no steps", "splitting", "time runs one way", "scan"}
 
 
-@pytest.mark.parametrize("law", ["padding", "splitting", "no steps", "time runs one way"])
+@pytest.mark.parametrize("law", ["padding", "splitting", "no steps", "time runs one way", "scan"])
 def test_laws_of_the_loop_fail_where_the_loop_is_wrong(law):
     mutant = {
         "padding": "loop.padding_output",
         "splitting": "layers.stream_forgets",
         "no steps": "loop.no_steps_state",
         "time runs one way": "loop.future_seen",
+        "scan": "scan.backward_runs_forward",
     }[law]
     with testing.mutants.apply(mutant), pytest.raises(testing.GradientError, match=law):
         testing.check_cell(Good, only=law)
+
+
+class Reading(Good):
+    def step(self, x, h):
+        return super().step(x, h) if np.asarray(getattr(h, "data", h)).size else h
+
+
+def test_a_step_that_reads_values_is_a_cell_all_the_same():
+    testing.check_cell(Reading, only="scan")
 
 
 # ----- the call ----------------------------------------------------------------------------------

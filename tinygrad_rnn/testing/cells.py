@@ -10,6 +10,7 @@ import numpy as np
 
 from ..cells import Cell
 from ..differentiate import grad, no_grad
+from ..errors import TraceError
 from ..module import find
 from ..nests import leaves, map_tree, refilled
 from ..recurrent import RNN
@@ -46,7 +47,8 @@ def check_cell(
     What is checked: the contract of step and initial_state; that step is pure; gradients of x, the
     state and all parameters, in both orders; rows of a batch do not mix; padding (NaN too) is never
     seen; chunks and streams give what one run gives; time runs one way; derivatives at x = 0 are
-    finite; no parameter and no part of the state is dead; float32 stays float32; weights load.
+    finite; no parameter and no part of the state is dead; scan=True gives the same; float32 stays
+    float32; weights load.
     Each broken law is told by name, with the smallest sizes that break it and what to do. Returns
     a SuiteReport; takes a few seconds.
     """
@@ -366,6 +368,24 @@ def _apart(arrays: list[Any], k: int, count: int) -> list[Any]:
     """The k-th of the last `count` arrays put at the end."""
     at = len(arrays) - count + k
     return [*arrays[:at], *arrays[at + 1 :], arrays[at]]
+
+
+@_law("scan")
+def _scan(trial: _Trial) -> None:
+    """scan=True gives the plain loop's numbers and gradients (unless a step reads values)."""
+    for cell, x, state, case in trial.runs([(1, 1), (3, 2)]):
+        found = []
+        for scan in (False, True):
+            xs, hs = _leaf(x), _leaf(state)
+            try:
+                three = _three(RNN(cell, scan=scan)(xs, hs))
+            except TraceError as error:
+                if "reads the value" in str(error):
+                    return
+                raise
+            inputs = [*leaves(xs), *leaves(hs), *cell.parameters()]
+            found.append((three, tuple(_gradients(three, inputs))))
+        _same(found[1], found[0], f"scan=True, {case}")
 
 
 @_law("float32")

@@ -192,7 +192,7 @@ def test_options_reach_the_check(folder, capsys, monkeypatch):
 
 def test_a_cell_is_checked_as_a_cell(folder, capsys):
     assert run("own.py:tg.RNNCell(3, 4, rng=0)") == 0
-    assert "13 of 13 laws" in capsys.readouterr().out
+    assert "14 of 14 laws" in capsys.readouterr().out
     with testing.mutants.apply("loop.no_steps_state"):
         assert run("own.py:tg.GRUCell(3, 4, rng=0)") == 1
     assert "no steps: FAIL" in capsys.readouterr().out

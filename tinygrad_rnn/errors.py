@@ -156,7 +156,8 @@ def impure_step(cell: str, how: str) -> TraceError:
     """A step that does not depend on x and state alone."""
     return TraceError(
         f"{cell}.step is impure: {how}. A traced step runs once, so all memory must be in the "
-        "state, and nothing random in a step (draws come in with x). Or use scan=False"
+        "state, and nothing random in a step (draws come in with x). (Rounding can do it too, "
+        "where huge numbers cancel.) Or use scan=False"
     )
 
 

@@ -24,7 +24,8 @@ from .trace import Op, Var, sum_over_time
 
 
 class Writer:
-    """The text of one program: `once`, `weights`, `head` (views), `before`, `loop`, `after`, `end`.
+    """The text of one program, as lines: `once` and `weights` (made before all steps), `head`
+    (views of buffers), `lines` (before, loop, after), `end` (after all steps).
 
     places and fixed (names of what is the same at every step) are shared by forward and backward.
     """
@@ -255,10 +256,12 @@ class Writer:
 
     def _elementwise(self, op: Op, lifted: bool, to: str) -> list[str]:
         f, out = op.function, op.outs[0]
-        ufunc, dtypes, args = isinstance(f, np.ufunc), [v.dtype for v in op.reads], []
+        dtypes, args = [v.dtype for v in op.reads], []
+        ufunc = isinstance(f, np.ufunc)
+        floats = ufunc and any(dtype.kind == "f" for dtype in dtypes)
         for v in op.ins:
             if not isinstance(v, Var):
-                args.append(number(v, np.result_type(*dtypes, v)) if ufunc else self._keyword(v))
+                args.append(number(v, np.result_type(*dtypes, v)) if floats else self._keyword(v))
             elif lifted and v not in self.fixed:
                 args.append(forms.padded(self.whole(v), len(out.shape) - len(v.shape)))
             else:
@@ -331,7 +334,10 @@ class Writer:
             ]
         if math.prod(shape) < LARGE and axes == 0:
             side = Store(
-                self.names.new(f"{a.name}_side_by_side"), "temp", (shape[0], gates * inner), a.dtype
+                self.names.new(f"{a.name.strip('_')}_side_by_side"),
+                "temp",
+                (shape[0], gates * inner),
+                a.dtype,
             )
             parts = f"{self._store(side)}.reshape({shape[0]}, {gates}, {inner}).swapaxes(0, 1)"
             return [

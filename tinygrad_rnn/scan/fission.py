@@ -1,9 +1,10 @@
 """Fission: a list of calls is split into what runs before the loop, in it, and after it.
 
-Two walks do it. What does not depend on the carried state runs **before**, on many time steps at
-once; what lies on a path from carried state to carried state is the **loop**; the rest runs
-**after** it. The same function splits forward and backward. The passes around it put calls into
-the form in which the split is worth most; each keeps the values, up to rounding.
+Two walks do it (`classes`). What does not depend on the carried state runs **before**, on many time
+steps at once; what lies on a path from carried state to carried state is the **loop**; the rest
+runs **after** it. What is the same at every step is done **once**, and what needs a sum over all
+steps at the **end**. The same function splits forward and backward. The passes around it put calls
+into the form in which the split is worth most; each keeps the values, up to rounding.
 """
 
 from __future__ import annotations
@@ -102,14 +103,14 @@ def tidied(
         ):
             alias[out] = operand  # type: ignore[assignment]
             continue
-        if f is np.negative:
+        if f is np.negative and out.dtype.kind == "f":  # integers without a sign wrap around
             negated[out] = operand
         if f is np.add and any(v in negated for v in op.reads):
             k = 0 if op.ins[1] not in negated else 1
             op = Op(np.subtract, (op.ins[1 - k], negated[op.ins[k]]), {}, op.outs, op.line)
         key = (
             op.function,
-            tuple((type(v), v) for v in op.ins),
+            tuple(v if isinstance(v, Var) else (type(v), repr(v)) for v in op.ins),
             tuple(sorted(op.static.items(), key=str)),
         )
         before = None if op.function is sum_over_time else seen.setdefault(key, op)
@@ -353,7 +354,9 @@ class Part(Var):
 
     def __init__(self, pack: Pack, start: int, stop: int) -> None:
         members = pack.members[start:stop]
-        super().__init__(members[0].name, (len(members), *members[0].shape), members[0].dtype)
+        name = "_".join(dict.fromkeys(v.name.strip("_") for v in members))
+        name = name if len(name) < 16 else members[0].name
+        super().__init__(name, (len(members), *members[0].shape), members[0].dtype)
         self.pack, self.start, self.stop = pack, start, stop
 
     @property
@@ -430,7 +433,7 @@ class Packer:
         part = self._pack([op.outs[0] for op in group]) if len(group) > 1 else None
         if part is not None:
             ins = [group[0].ins[0], *[op.ins[1] for op in group]]
-            self._replace(group, Op(products, ins, {}, [part], group[0].line))
+            self._replace(group, Op(products, ins, {}, [part], _lines(group)))
 
     def _fate(self, v: Var, depth: int = 3) -> tuple[str, ...]:
         """The functions that a value goes through next."""
@@ -471,7 +474,7 @@ class Packer:
         runs: dict[Any, list[tuple[int, Op]]] = {}
         for k, v in enumerate(pack.members):
             for op in self.loop:
-                if forms.is_elementwise(op.function) and len(op.outs) == 1:
+                if forms.is_elementwise(op.function) and not forms.is_view(op):
                     static = tuple(sorted(op.static.items(), key=str))
                     for p, operand in enumerate((*op.outs, *op.ins)):
                         if operand is v:
@@ -501,7 +504,7 @@ class Packer:
                 ins.append(None)
         part = self._pack(outs) if None not in ins and self.pinned.isdisjoint(outs) else None
         if part is not None and self._replace(
-            group, Op(group[0].function, ins, group[0].static, [part], group[0].line)
+            group, Op(group[0].function, ins, group[0].static, [part], _lines(group))
         ):
             return True
         self.at = before
@@ -518,6 +521,10 @@ class Packer:
         self.kind.update(dict.fromkeys(new, "loop"))
         self.flat.maker.update((v, op) for op in new for out in op.outs for v in members(out))
         return True
+
+
+def _lines(group: list[Op]) -> str:
+    return "; ".join(dict.fromkeys(op.line for op in group))
 
 
 def in_order(ops: list[Op]) -> list[Op] | None:

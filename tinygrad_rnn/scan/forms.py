@@ -33,7 +33,7 @@ def is_elementwise(function: Any) -> bool:
 
 
 def liftable(op: Op) -> bool:
-    """Whether a call can run on all time steps at once (see `emit.Writer.call`)."""
+    """Whether a call can run on all time steps at once (`lifted`, see `emit.Writer._call`)."""
     f, static = op.function, op.static
     if is_elementwise(f) or view(op, 0, "", True) is not None:
         return True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Iterable
-from types import FunctionType, MethodType, ModuleType
+from functools import lru_cache, partial
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy as np
 from .. import errors
 from ..differentiate import _lifted_vjp, no_grad
 from ..graph import Key, Node, pull, zeros
+from ..module import Module
 from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
 from ..tensor import Tensor, apply, wrap
@@ -58,10 +62,10 @@ class Loop:
             given.truncate,
             layer.checkpoint,
         )
-        outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         if not plan.compared:
-            self._compare(layer, given, outs[0], step.precision)
+            self._compare(layer, given, plan, run)
             plan.compared = True
+        outs = [_frozen(a) for a in (*run.outputs(), *run.state)]
         self.last, node = plan, None
         if wanted:
             edges = [(i, key, ()) for i, key in enumerate(wanted.values())]
@@ -71,22 +75,33 @@ class Loop:
         outputs, state = results[0], refilled(given.state, results[len(outs) - len(hs) :])
         return outputs, outputs[0 if layer.reverse else -1], state, every
 
-    def _compare(self, layer: Any, given: Given, outputs: np.ndarray, precision: float) -> None:
-        """The first steps by the plain loop: a step that is no function of x and state shows."""
-        steps = len(outputs)
-        span = slice(max(0, steps - 3), steps) if layer.reverse else slice(0, 3)
-        x, valid, resets = (
-            map_tree(lambda a: None if a is None else a[span], tree)
-            for tree in (given.x, given.valid, given.resets)
+    def _compare(self, layer: Any, given: Given, plan: Plan, run: Run) -> None:
+        """Three steps by the plain loop too: a step that is no function of x and state shows."""
+        steps = [min(k, run.steps - 1) for k in range(3)]
+        x = map_tree(lambda a: np.stack([array_of(a)[k] for k in steps]), given.x)
+        valid, resets = (
+            None if mask is None else np.full((3, *mask.shape[1:]), mask is given.valid)
+            for mask in (given.valid, given.resets)
         )
+        masks = [m for m in (valid, resets) if m is not None]
+        fast = Run(plan, [*leaves(x), *masks], run.starts[0], run.operands, None, layer.checkpoint)
+        state = map_tree(Tensor, map_tree(array_of, given.state))
         with no_grad():
-            some = given._replace(x=x, valid=valid, resets=resets, truncate=None, states=False)
-            a, b = array_of(layer._plain(some)[0]), outputs[span]
-        slack = np.max(np.abs(a), initial=1, where=np.isfinite(a)) * precision**0.5
-        if a.dtype != b.dtype or not np.allclose(a, b, rtol=0, atol=slack, equal_nan=True):
-            raise errors.impure_step(
-                type(layer.cell).__name__, "run again, it gives something else than its trace"
-            )
+            some = Given(map_tree(Tensor, x), state, given.start, valid, resets, None, False)
+            outputs, _, last, _ = layer._plain(some)
+        for a, b in zip(
+            map(array_of, (outputs, *leaves(last))), (fast.outputs()[0], *fast.state), strict=True
+        ):
+            same = a.dtype == b.dtype
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            axes = tuple(range(a.ndim - 1))  # each feature has a size of its own
+            size = np.max(np.abs(a), axis=axes, initial=1, where=np.isfinite(a), keepdims=True)
+            with np.errstate(invalid="ignore"):
+                near = (np.abs(a - b) <= size * plan.step.precision**0.5) | (a == b)
+            if not same or not (near | ((a != a) & (b != b))).all():
+                raise errors.impure_step(
+                    type(layer.cell).__name__, "run again, it gives something else than its trace"
+                )
 
     def _plan(self, layer: Any, given: Given) -> tuple[Plan, list[Tensor]]:
         """The plan for these shapes and this cell as it is now, and the cell's Tensors."""
@@ -100,7 +115,7 @@ class Loop:
         if plan is None or not plan.still_holds():
             plan = self._made(layer, given)
             plan.remember(inventory)
-            if Inventory(layer.cell).key != inventory.key:
+            if Inventory(layer.cell).key != inventory.key or not plan.still_holds():
                 raise errors.impure_step(type(layer.cell).__name__, "it changes the cell")
             while len(self.plans) >= PLANS:
                 del self.plans[next(iter(self.plans))]
@@ -139,8 +154,9 @@ def _key(a: Any) -> Any:
 
 
 PLAIN = (int, float, bool, str, type(None))
-OPAQUE = (type, ModuleType, FunctionType, np.ufunc)
-LIBRARY = ("numpy", __package__.partition(".")[0])  # what is not asked whether it has changed
+# What is not asked whether it has changed.
+LIBRARY = {"numpy", "builtins", __package__.partition(".")[0], *sys.stdlib_module_names}
+HEAP = 1 << 9  # the flag of classes that are written in Python
 
 
 class Inventory:
@@ -150,8 +166,9 @@ class Inventory:
              stays equal (arrays are compared, too: see Plan.still_holds)
     tensors  its Parameters and other Tensors, in order
 
-    Attributes of the cell and of its class, what its functions close over, and the globals that
-    they name, are looked at, in any depth; of containers with more than 1,000 things the length.
+    Looked at are attributes, classes, what functions close over, and the globals that they name, in
+    any depth; of containers with more than 1,000 things the length. Not seen: what only a call can
+    find (`os.environ`, a file). For such a change `rnn.traced.plans.clear()` traces anew.
     """
 
     def __init__(self, cell: Any) -> None:
@@ -165,7 +182,9 @@ class Inventory:
     def _add(self, value: Any) -> None:
         kind = type(value)
         if kind in PLAIN:
-            self.key += (kind, value if value == value else "nan")
+            self.key += (kind, repr(value) if kind is float else value)
+        elif kind is Loop:  # a layer that the cell refers to: its plans are no part of the cell
+            pass
         elif id(value) in self.places:
             self.key.append(self.places[id(value)])
         else:
@@ -176,43 +195,80 @@ class Inventory:
 
     def _parts(self, value: Any) -> Iterable[Any]:
         """Notes what a thing is, and returns what it consists of."""
+        self.key.append(type(value))
         if isinstance(value, Tensor):
             self.tensors.append(value)
-            self.key += ("tensor", value.shape, value.dtype, bool(value._key))
-        elif isinstance(value, (list, tuple, set, frozenset, dict)):
-            self.key += (type(value), len(value))
+            self.key += (value.shape, value.dtype, bool(value._key))
+        elif isinstance(value, (list, tuple, set, frozenset, dict, deque)):
+            self.key.append(len(value))
             if len(value) > 1000:
                 self.key.append(id(value))
-            elif isinstance(value, dict):
-                return [part for item in value.items() for part in item]
             else:
-                return value
-        elif isinstance(value, FunctionType) and not _of_library(value):
-            self.key.append(id(value.__code__))
-            cells = [cell.cell_contents for cell in value.__closure__ or ()]
-            around = [value.__globals__.get(name) for name in value.__code__.co_names]
-            return [*cells, value.__defaults__, *filter(_may_change, around)]
-        elif isinstance(value, MethodType):
-            return value.__func__, value.__self__
-        elif hasattr(value, "__dict__") and not isinstance(value, OPAQUE):
-            self.key.append(type(value))
-            kinds = [cls for cls in type(value).__mro__ if not _of_library(cls)]
-            ours = [item for cls in kinds for item in vars(cls).values() if _may_change(item)]
-            return [vars(value), *ours]
+                return [*value, *value.values()] if isinstance(value, dict) else value
+        elif isinstance(
+            value, (FunctionType, MethodType, partial, property, staticmethod, classmethod)
+        ):
+            return _parts_of_function(value, self.key)
+        elif isinstance(value, np.ndarray):
+            self.key.append(id(value))
+            self.arrays.append(value)
+            return value.ravel().tolist() if value.dtype == object else ()
+        elif isinstance(value, type) and not _of_library(value):
+            return [
+                item for cls in value.__mro__ if not _of_library(cls) for item in vars(cls).values()
+            ]
+        elif isinstance(value, (Module, Wrapped, SimpleNamespace)) or not (
+            isinstance(value, type) or _of_library(value)
+        ):
+            slots = [n for cls in type(value).__mro__ for n in getattr(cls, "__slots__", ())]
+            held = [getattr(value, name, None) for name in slots if name[:2] != "__"]
+            around = getattr(value, "__wrapped__", None)
+            return [getattr(value, "__dict__", None), *held, around, type(value)]
         else:
             self.key.append(id(value))
-            self.arrays += [value] * isinstance(value, np.ndarray)
         return ()
 
 
-def _may_change(value: Any) -> bool:
-    """Numbers, arrays, containers, and functions that read such."""
-    mine = isinstance(value, FunctionType) and not _of_library(value)
-    return mine or isinstance(value, (*PLAIN[:-1], np.ndarray, list, tuple, dict, set))
+Wrapped = type(lru_cache(lambda: None))  # a function behind lru_cache
+
+
+def _parts_of_function(value: Any, key: list[Any]) -> list[Any]:
+    """What a function's result may depend on besides its arguments."""
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, property):
+        return [value.fget]
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__]
+    key.append(id(value.__code__))
+    if _of_library(value):
+        return (
+            [value] if value.__closure__ is None else [c.cell_contents for c in value.__closure__]
+        )
+    codes, names = [value.__code__], list[str]()
+    for code in codes:  # it grows: lambdas and comprehensions have code of their own
+        names += code.co_names
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    found = [value.__globals__[name] for name in names if name in value.__globals__]
+    modules = [thing for thing in found if isinstance(thing, ModuleType)]
+    found += [getattr(m, n, None) for m in modules for n in names if not _of_library(m)]
+    cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+    found = [thing for thing in found if not isinstance(thing, ModuleType)]
+    return [*found, *cells, value.__defaults__, value.__kwdefaults__]
 
 
 def _of_library(thing: Any) -> bool:
-    return str(thing.__module__).partition(".")[0] in (*LIBRARY, "builtins")
+    """Whether something is NumPy's, Python's or this library's."""
+    if isinstance(thing, (FunctionType, ModuleType)):
+        name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    else:
+        kind = thing if isinstance(thing, type) else type(thing)
+        name = kind.__module__  # "builtins" also where code was run without a name
+        if name == "builtins" and kind.__flags__ & HEAP:
+            return False
+    return str(name).partition(".")[0] in LIBRARY
 
 
 def scanned(run: Any = None, wanted: Any = None) -> Any:

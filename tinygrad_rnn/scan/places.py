@@ -68,7 +68,7 @@ class Names:
     """Identifiers, each given once."""
 
     def __init__(self) -> None:
-        # None begins with _: such names are free for what runs.
+        # No name begins with _: such names are free for what runs.
         self.used = {*np.__all__, *dir(builtins), "np", "T", "t", "out", "forward", "backward"}
         self.used |= {"d_outputs", "d_state", "kept"}
 

@@ -8,7 +8,6 @@ steps, so that what they need together stays in the processor's cache.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -318,7 +317,7 @@ class Plan:
 
     def remember(self, inventory: Any) -> None:
         """What the cell consisted of: kept alive, and compared at each call."""
-        self.inventory = inventory
+        self.inventory = inventory  # its ids are good as long as it lives
         self.copies = self.step.copies + [(a, frozen_copy(a)) for a in inventory.arrays]
         self.index = {id(t): k for k, t in enumerate(inventory.tensors)}
         self.flags = [
@@ -329,20 +328,13 @@ class Plan:
 
     def still_holds(self) -> bool:
         """Whether arrays that the trace has read are as they were."""
-        same = all(
-            a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-            for a, b in self.copies
-        )
+        same = all(same_bits(a, b) for a, b in self.copies)
         return same and all(t.requires_grad == flag for t, flag in self.flags)
 
     def now(self, v: Var, tensors: list[Tensor]) -> Any:
         """An operand at this call: a Parameter may have been replaced by another."""
         k = self.index.get(id(v.value))
         return v.value if k is None else tensors[k]
-
-    def _block_size(self, step: Step) -> int:
-        largest = max((math.prod(v.shape) * v.dtype.itemsize for v in step.old), default=1)
-        return max(8, min(4096, BLOCK // max(1, largest)))
 
     def take(self, pool: str, stores: list[Store], steps: int) -> Any:
         """Buffers for this many steps, with the lists of their rows: used ones if there are any."""
@@ -369,3 +361,12 @@ class Plan:
     def at(self, span: tuple[int, int], steps: int) -> tuple[int, int]:
         """Times lo, hi of a stretch of the way."""
         return span if self.up else (steps - span[1], steps - span[0])
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are the same, NaN and all."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.nbytes < 4096 or not a.flags.c_contiguous or a.nbytes % 8:
+        return a.tobytes() == b.tobytes()
+    return bool((a.reshape(-1).view(np.uint64) == b.reshape(-1).view(np.uint64)).all())

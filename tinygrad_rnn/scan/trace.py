@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RuleError, TraceError
+from ..errors import RuleError, TraceError, value_read
 from ..graph import INSIDE, run_vjp, unbroadcast
-from ..primitives import unstack
-from ..record import recording
+from ..primitives import detach, getitem, unstack
+from ..record import record, recording
 from ..tensor import Tensor, apply
 from ..vjp import RULES, Rule, Static
 
@@ -97,6 +97,7 @@ class Recorder:
         self.tensor: dict[Var, Any] = {}  # and back
         self.alive: list[Any] = []  # an id is good only as long as its object lives
         self.note: tuple[str, str] | None = None  # name and line, where they are not in a frame
+        self.users = False  # while the user's step runs
 
     def var(self, operand: Any) -> Any:
         """The Var of an operand; a Python number stays itself."""
@@ -128,6 +129,9 @@ class Recorder:
         ins = [self.var(operand) for operand in operands]
         found = [v for v in ins if isinstance(v, Var)]
         several = len(outs) != 1 or function in (np.split, unstack)
+        masks = ins[1:] if function is getitem else []
+        if any(v.dtype == bool and not isinstance(v.value, np.ndarray) for v in masks):
+            raise value_read("indexing with a mask, whose result's shape depends on them,")
         if not several and RULES[function].own:  # a tuple of one, perhaps
             arrays = [getattr(a, "_data", a) for a in operands]
             several = isinstance(RULES[function].run(*arrays, **static), tuple)
@@ -137,6 +141,8 @@ class Recorder:
             names, hint, line = assigned_names(len(outs))
             if names is None and function is np.matmul and len(found) == 2:
                 hint = "_".join(v.name.strip("_") for v in found)
+        if self.note and all(v.fixed and not v.ended for v in found):  # no gradient: a weight's
+            hint = f"{found[0].name}_T" if function is np.swapaxes else hint
         made = []
         for k, out in enumerate(outs):
             fixed = all(v.fixed for v in found)
@@ -144,6 +150,10 @@ class Recorder:
             var.named, var.ended = bool(names), any(v.ended for v in found)
             made.append(self.name(out, var))
         self.ops.append(Op(function, ins, static, made, line, several))
+        if self.users and not record.tracking:  # the user's own no_grad
+            for out, var in zip(outs, made, strict=True):
+                free = Var(var.name, var.shape, var.dtype, var.fixed)
+                self.ops.append(Op(detach, [var], {}, [self.name(out, free)], line))
 
     def summed(self, v: Var, steps: list[Any]) -> Any:
         """The sum over time of these gradients of a fixed value."""
@@ -156,16 +166,17 @@ class Recorder:
     @contextmanager
     def recording(self, name: str = "", line: str = "") -> Iterator[None]:
         """Inside, calls are written down; with a name they bear it, otherwise the user's own."""
-        before = self.note
+        before = self.note, self.users
         self.note = (name, line) if name or line else None
+        self.users = self.note is None
         try:
             with (
-                recording(watch=self.watch, tracing=True, tracking=False),
+                recording(watch=self.watch, tracing=True, tracking=self.users),
                 np.errstate(all="ignore"),
             ):
                 yield
         finally:
-            self.note = before
+            self.note, self.users = before
 
 
 # ----- names and lines, from the source of the step ----------------------------------------------
@@ -223,7 +234,7 @@ def users_line(error: BaseException) -> str:
     while trace:
         file = trace.tb_frame.f_code.co_filename
         if not file.startswith(PACKAGE) or Path(file).name in ("cells.py", "zoo.py"):
-            line = linecache.getline(file, trace.tb_lineno).strip()
+            line = linecache.getline(file, trace.tb_lineno).strip().rstrip(":")
             found = f"{Path(file).name}:{trace.tb_lineno}: {line}"
         trace = trace.tb_next
     return found

@@ -748,7 +748,7 @@ _edit("scan.factor_forgotten", "A product of three factors loses one when it is 
 _edit("scan.sum_of_last_block", "A weight's gradient is that of one block of steps.",
       _SCAN, "scan.emit:Writer._sums", '"{name} += {left[0]}.T', '"{name}[...] = {left[0]}.T')
 _edit("scan.number_baked", "A number in the cell stays what it was at the first call.",
-      _SCAN, "scan.loop:Inventory._add", "value if value == value else", "0 if value == value else")
+      _SCAN, "scan.loop:Inventory._add", "else value)", "else 0)")
 _edit("scan.array_baked", "An array in the cell stays what it was at the first call.",
       _SCAN, "scan.plan:Plan.still_holds", "a.tobytes() == b.tobytes()", "True")
 _edit("scan.parameter_baked", "A Parameter that was replaced is still the one that is used.",

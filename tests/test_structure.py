@@ -31,7 +31,7 @@ LIMITS = {
     "streaming": (["streaming.py"], 60),
     "scan, the program": (["scan/trace.py", "scan/forms.py", "scan/fission.py"], 800),
     "scan, the text": (["scan/places.py", "scan/emit.py", "scan/show.py"], 800),
-    "scan, the run": (["scan/plan.py", "scan/run.py", "scan/loop.py"], 600),
+    "scan, the run": (["scan/plan.py", "scan/run.py", "scan/loop.py"], 660),
 }
 
 

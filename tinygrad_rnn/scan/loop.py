@@ -156,6 +156,7 @@ def _key(a: Any) -> Any:
 PLAIN = (int, float, bool, str, type(None))
 # What is not asked whether it has changed.
 LIBRARY = {"numpy", "builtins", __package__.partition(".")[0], *sys.stdlib_module_names}
+THINGS = 5000  # of a cell, to be looked at; whatever is more counts by identity
 HEAP = 1 << 9  # the flag of classes that are written in Python
 
 
@@ -190,7 +191,8 @@ class Inventory:
         else:
             self.places[id(value)] = len(self.places)
             self.alive.append(value)
-            for item in self._parts(value):
+            parts = self._parts(value) if len(self.alive) < THINGS else [id(value)]
+            for item in parts:
                 self._add(item)
 
     def _parts(self, value: Any) -> Iterable[Any]:
@@ -253,7 +255,7 @@ def _parts_of_function(value: Any, key: list[Any]) -> list[Any]:
         codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
     found = [value.__globals__[name] for name in names if name in value.__globals__]
     modules = [thing for thing in found if isinstance(thing, ModuleType)]
-    found += [getattr(m, n, None) for m in modules for n in names if not _of_library(m)]
+    found += [vars(m).get(n) for m in modules if not _of_library(m) for n in names]
     cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
     found = [thing for thing in found if not isinstance(thing, ModuleType)]
     return [*found, *cells, value.__defaults__, value.__kwdefaults__]
@@ -268,7 +270,14 @@ def _of_library(thing: Any) -> bool:
         name = kind.__module__  # "builtins" also where code was run without a name
         if name == "builtins" and kind.__flags__ & HEAP:
             return False
-    return str(name).partition(".")[0] in LIBRARY
+    return _is_installed(str(name).partition(".")[0])
+
+
+@lru_cache(1000)
+def _is_installed(name: str) -> bool:
+    """Whether a package is no part of the user's own code."""
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    return name in LIBRARY or "site-packages" in file or "dist-packages" in file
 
 
 def scanned(run: Any = None, wanted: Any = None) -> Any:

@@ -748,9 +748,9 @@ _edit("scan.factor_forgotten", "A product of three factors loses one when it is 
 _edit("scan.sum_of_last_block", "A weight's gradient is that of one block of steps.",
       _SCAN, "scan.emit:Writer._sums", '"{name} += {left[0]}.T', '"{name}[...] = {left[0]}.T')
 _edit("scan.number_baked", "A number in the cell stays what it was at the first call.",
-      _SCAN, "scan.loop:Inventory._add", "else value)", "else 0)")
+      _SCAN, "scan.loop:Inventory._add", "repr(value) if kind is float else value", "0")
 _edit("scan.array_baked", "An array in the cell stays what it was at the first call.",
-      _SCAN, "scan.plan:Plan.still_holds", "a.tobytes() == b.tobytes()", "True")
+      _SCAN, "scan.plan:Plan.still_holds", "all(same_bits(a, b) for", "all(True for")
 _edit("scan.parameter_baked", "A Parameter that was replaced is still the one that is used.",
       _SCAN, "scan.plan:Plan.now", "v.value if k is None else tensors[k]", "v.value")
 _edit("scan.new_written_over_old", "A value that is read later is computed over.",

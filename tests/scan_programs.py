@@ -52,6 +52,12 @@ def cut(x):
     return x.detach() if isinstance(x, tg.Tensor) else x
 
 
+def untracked(x):
+    """No gradient, by no_grad."""
+    with tg.no_grad():
+        return np.tanh(x)
+
+
 class Pair(NamedTuple):
     """One of the forms that a state may have."""
 
@@ -160,7 +166,9 @@ class Writer:
         on = frozenset().union(*[p.on for p in parents])
         self.lines.append(f"{name} = {text}")
         if bound > 3:
-            squash = self.choice("np.tanh({0})", "tg.sigmoid({0})", "np.sin({0})", "bend({0})")
+            squash = self.choice(
+                "np.tanh({0})", "tg.sigmoid({0})", "np.sin({0})", "bend({0})", "cut(np.tanh({0}))"
+            )
             squash = self.choice(squash, f"{{0}} * {2 / bound:.3f}")
             self.lines.append(f"{name} = {squash.format(name)}")
             bound = 2.0
@@ -271,6 +279,7 @@ class Writer:
             ("{0} * ({0} > 0.1)", v.bound),
             ("bend({0})", 1),
             ("cut({0})", v.bound),
+            ("untracked({0})", 1),
             ("np.sign({0}) + 0.5 * {0}", 1 + v.bound / 2),
             ("np.tanh({0}.astype(np.float64)).astype({0}.dtype)", 1),
             ("np.round({0} * 0.01) + {0}", v.bound + 1),
@@ -662,6 +671,7 @@ class Program:
             "bend": bend,
             "halves": halves,
             "cut": cut,
+            "untracked": untracked,
         }
         exec(compile(self.text, self.file, "exec"), names | {"__name__": "program"}, found := {})
         cell = found["Written"]()

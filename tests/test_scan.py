@@ -8,6 +8,8 @@ import gc
 import pickle
 import threading
 import tracemalloc
+from functools import partial
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -665,6 +667,123 @@ def test_second_derivatives_after_an_update_are_those_of_the_forward():
         (second,) = tg.grad((first * first).sum(), [x])
         results.append({"first": first.data, "second": second.data})
     assert not differences(*results)
+
+
+class Stepping(tg.Cell):
+    """A cell whose step is given: step(cell, x, h)."""
+
+    state_shape = (2,)
+
+    def __init__(self, step):
+        rng = np.random.default_rng(0)
+        self.W, self.V = (tg.Parameter(rng.normal(size=(2, 4))) for _ in range(2))
+        self.own, self.act = step, partial(scaled, by=0.5)
+
+    def step(self, x, h):
+        return self.own(self, x, h)
+
+
+def scaled(z, by):
+    return by * z
+
+
+def detached_gates(cell, x, h):
+    a, b = np.split(x @ cell.W + h @ cell.V, 2, axis=-1)
+    a, b = np.tanh(a).detach(), np.tanh(b).detach()
+    return np.tanh(a) + tg.sigmoid(b) * h
+
+
+def under_no_grad(cell, x, h):
+    with tg.no_grad():
+        norm, gate = np.sqrt((cell.V**2).sum()), np.tanh(h @ cell.V)[..., :2]
+    return np.tanh(x @ cell.W + h @ (cell.V / norm))[..., :2] * gate
+
+
+def unsigned(cell, x, h):
+    return (h @ cell.V)[..., :2] * 0.1 + -x + np.where(x > -1, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("step", [detached_gates, under_no_grad, unsigned])
+@pytest.mark.parametrize("padded", [0, 3])
+def test_what_once_gave_wrong_numbers(step, padded):
+    mask = np.arange(6)[:, None] >= [padded] * 2
+    x = np.random.default_rng(1).normal(size=(6, 2, 2))
+    if step is unsigned:
+        x = np.repeat(np.array([0, 0, 0, 5, 5, 1], np.uint8), 4).reshape(6, 2, 2)
+    results = []
+    for scan in (True, False):
+        cell = Stepping(step)
+        out = tg.RNN(cell, scan=scan)(x, mask=mask).outputs
+        total = (out * np.arange(1.0, 3)).sum()
+        grads = tg.grad(total, cell.parameters(), allow_unused=True)
+        grads = [np.zeros((2, 4)) if g is None else g.data for g in grads]
+        results.append([out.data, *grads] if total.requires_grad else [out.data])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_a_shape_that_depends_on_values_is_an_error():
+    for step in (
+        lambda cell, x, h: h + 0.1 * x[x > 0].sum(),
+        lambda cell, x, h: h + cell.W[cell.W > 0].sum(),
+    ):
+        with pytest.raises(errors.TraceError, match="mask"):
+            tg.RNN(Stepping(step), scan=True)(np.ones((3, 1, 2)))
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("mask", [None, "padded"])
+def test_noise_is_found_in_one_step_in_padding_and_in_the_state(steps, mask):
+    mask = None if mask is None else np.arange(steps)[:, None] >= [steps - 1]
+    rng = np.random.default_rng(0)
+    for step in (
+        lambda cell, x, h: (x @ cell.W)[..., :2] * rng.random(),
+        lambda cell, x, h: (x, np.tanh(x) * rng.random()),
+        lambda cell, x, h: (np.stack([1e9 * x, x * rng.random()], -1), h),
+    ):
+        with pytest.raises(errors.TraceError, match="impure"):
+            tg.RNN(Stepping(step), scan=True)(np.ones((steps, 1, 2)), mask=mask)
+
+
+class Slots:
+    __slots__ = ("by",)
+
+    def __init__(self, by):
+        self.by = by
+
+
+SETTINGS, SLOTS, HELD = SimpleNamespace(by=0.5), Slots(0.5), tg.Linear(2, 2, rng=0)
+
+
+def test_settings_anywhere_may_change_between_calls():
+    steps = {
+        "partial": lambda cell, x, h: cell.act(x),
+        "namespace": lambda cell, x, h: x * SETTINGS.by,
+        "slots": lambda cell, x, h: x * SLOTS.by,
+        "nested": lambda cell, x, h: sum([x * SETTINGS.by for _ in range(2)]),
+        "layer": lambda cell, x, h: HELD(x),
+        "keyword": lambda cell, x, h, *, by=SETTINGS: x * by.by,
+    }
+    cells = {name: Stepping(step) for name, step in steps.items()}
+    scans = {name: tg.RNN(cell, scan=True) for name, cell in cells.items()}
+    x, before = np.ones((3, 1, 2)), (SETTINGS.by, SLOTS.by, HELD.W)
+    try:
+        for _ in range(2):
+            for name, cell in cells.items():
+                found, expected = scans[name](x).outputs.data, tg.RNN(cell)(x).outputs.data
+                np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=name)
+                cell.act = partial(scaled, by=0.9)
+            SETTINGS.by, SLOTS.by, HELD.W = 0.9, 0.9, tg.Parameter(np.eye(2))
+    finally:
+        SETTINGS.by, SLOTS.by, HELD.W = before
+
+
+def test_a_cell_that_knows_its_layer_is_traced_once():
+    rnn = tg.RNN(Stepping(detached_gates), scan=True)
+    rnn.cell.layer = rnn
+    for _ in range(3):
+        rnn(np.ones((3, 1, 2)))
+    assert len(rnn.traced.plans) == 1
 
 
 FACTOR = 0.5

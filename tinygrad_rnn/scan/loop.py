@@ -77,7 +77,9 @@ class Loop:
 
     def _compare(self, layer: Any, given: Given, plan: Plan, run: Run) -> None:
         """Three steps by the plain loop too: a step that is no function of x and state shows."""
-        steps = [min(k, run.steps - 1) for k in range(3)]
+        valid = np.ones(run.steps) if given.valid is None else given.valid.reshape(run.steps, -1)
+        counts = valid.reshape(run.steps, -1).sum(axis=1)  # in padding, x is 0 and hides much
+        steps = np.resize(np.argsort(-counts, kind="stable"), 3)
         x = map_tree(lambda a: np.stack([array_of(a)[k] for k in steps]), given.x)
         valid, resets = (
             None if mask is None else np.full((3, *mask.shape[1:]), mask is given.valid)

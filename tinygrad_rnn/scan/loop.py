@@ -79,7 +79,8 @@ class Loop:
         """Three steps by the plain loop too: a step that is no function of x and state shows."""
         valid = np.ones(run.steps) if given.valid is None else given.valid.reshape(run.steps, -1)
         counts = valid.reshape(run.steps, -1).sum(axis=1)  # in padding, x is 0 and hides much
-        steps = np.resize(np.argsort(-counts, kind="stable"), 3)
+        order = np.argsort(-counts, kind="stable")
+        steps = np.resize(order[: max(1, np.count_nonzero(counts))], 3)
         x = map_tree(lambda a: np.stack([array_of(a)[k] for k in steps]), given.x)
         valid, resets = (
             None if mask is None else np.full((3, *mask.shape[1:]), mask is given.valid)

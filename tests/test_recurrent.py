@@ -350,6 +350,11 @@ def test_scan_may_be_set_at_any_time_and_birnn_sets_both():
     assert (rnn.scan, birnn.scan, birnn.backward_rnn.scan) == (True, True, True)
     rnn.scan = birnn.scan = False
     assert (rnn.scan, birnn.scan, birnn.backward_rnn.scan) == (False, False, False)
+    chain = tg.Chain(birnn, tg.Linear(2 * H, C, rng=0), rnn)
+    chain.scan = True
+    assert (chain.scan, rnn.scan, birnn.forward_rnn.scan) == (True, True, True)
+    rnn.scan = False
+    assert chain.scan is False
 
 
 # ----- places ------------------------------------------------------------------------------------

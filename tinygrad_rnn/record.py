@@ -29,6 +29,11 @@ class Record(threading.local):
     watch: Callable[..., None] | None = None  # sees every call: (function, operands, static, outs)
     check: Callable[[Any, str], None] | None = None  # sees every gradient and what it is
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at every operation, or a step is traced."""
+        return bool(self.tracing or self.watch or self.check)
+
 
 record = Record()
 

@@ -64,7 +64,9 @@ class RNN(Layer):
 
     cell         any Cell
     scan         True: one step is traced, split and emitted as NumPy, and that runs: the same
-                 numbers to rounding, several times faster. May be set at any time. Raises
+                 numbers to rounding, several times faster. May be set at any time, and cells may
+                 change: what a step reads around it is compared at each call (attributes, classes,
+                 closures, globals; not what only a call can find, such as a file). Raises
                  TraceError for a step that reads values or has a memory of its own
     checkpoint   k: keep the graph of k steps at a time only, and run each k steps once more on the
                  way back. Memory for time: the same numbers
@@ -165,8 +167,8 @@ class RNN(Layer):
             return self._no_steps(x, state, batch, return_states)
 
         given = Given(x, state, start, valid, resets, truncate, return_states)
-        watched = record.tracing or record.watch or record.check  # operation by operation
-        fast = self.scan and not watched and isinstance(leaves(x)[0], Tensor)
+        # (what watches operations wants each of them)
+        fast = self.scan and not record.watched and isinstance(leaves(x)[0], Tensor)
         outputs, last, state, states = self.traced(self, given) if fast else self._plain(given)
         if valid is not None:
             # rows without a valid step end at an invalid one, whose output is 0: as they should
@@ -213,9 +215,8 @@ class RNN(Layer):
         if self.reverse:
             outputs, states = outputs[::-1], states[::-1]
         every = map_tree(lambda *a: np.stack(a), *states) if return_states else None
-        joined = np.stack(outputs)
-        last = outputs[0 if self.reverse else -1]
-        return joined if valid is None else choose(valid, joined), last, state, every
+        joined = np.stack(outputs) if valid is None else choose(valid, np.stack(outputs))
+        return joined, outputs[0 if self.reverse else -1], state, every
 
     def _checked_shape(self, x: Any) -> tuple[int, ...]:
         """(T, N) or (T,), of x or of every array in it."""
@@ -279,6 +280,20 @@ class RNN(Layer):
         return RNNOutput(outputs, last, state, states)
 
 
+class Layers(Layer):
+    """What BiRNN and Chain have in common: RNNs inside."""
+
+    @property
+    def scan(self) -> bool:
+        """Whether all loops in here are traced; may be set, for all of them."""
+        return all(rnn.scan for _, rnn in find(self, RNN))
+
+    @scan.setter
+    def scan(self, value: bool) -> None:
+        for _, rnn in find(self, RNN):
+            rnn.scan = value
+
+
 MERGES: dict[str, Callable[[Any, Any], Any]] = {
     "concat": lambda f, b: np.concatenate([f, b], axis=-1),
     "sum": lambda f, b: f + b,
@@ -287,7 +302,7 @@ MERGES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class BiRNN(Layer):
+class BiRNN(Layers):
     """Two cells over the same sequence, one in each direction: y_t sees past and future.
 
         birnn = tg.BiRNN(tg.RNNCell(3, 4, rng=0), tg.RNNCell(3, 4, rng=1))
@@ -295,6 +310,7 @@ class BiRNN(Layer):
         out.outputs.shape, out.last.shape        # (5, 2, 8), (2, 8)
 
     forward_cell, backward_cell  any two cells; one cell given twice shares its Parameters
+    scan      traced loops in both directions, as RNN's; `.scan` may be set at any time
     merge     "concat" (the tutorial's [forward; backward]), "sum", "mean", "mul", None for a pair,
               or a callable of the two
     The state is a pair (forward, backward). `last` merges the forward output at the last valid step
@@ -313,15 +329,6 @@ class BiRNN(Layer):
         self.forward_rnn = RNN(forward_cell, scan)
         self.backward_rnn = RNN(backward_cell, scan, reverse=True)
         self.merge = merge
-
-    @property
-    def scan(self) -> bool:
-        """Whether the loops are traced; sets both directions."""
-        return self.forward_rnn.scan
-
-    @scan.setter
-    def scan(self, value: bool) -> None:
-        self.forward_rnn.scan = self.backward_rnn.scan = value
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """The pair of initial states."""
@@ -361,7 +368,7 @@ class BiRNN(Layer):
         )
 
 
-class Chain(Layer):
+class Chain(Layers):
     """Layers one after another: stacked RNNs, stacked BiRNNs, and Linears between or after them.
 
         rng = np.random.default_rng(0)
@@ -371,7 +378,8 @@ class Chain(Layer):
     A layer with `initial_state` is recurrent; any other callable is applied to all steps at once.
     The state is a tuple, one entry for each recurrent layer. Outputs in padding are 0 after every
     layer from the first recurrent one on. `last` is that of the last recurrent layer, passed
-    through what follows it. Raises CellError without a recurrent layer.
+    through what follows it. `chain.scan = True` sets all loops in it. Raises CellError without a
+    recurrent layer.
     """
 
     def __init__(self, *layers: Any) -> None:

@@ -590,7 +590,9 @@ _edit("loop.state_not_held", "In padding the state goes on changing.",
 _edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",
       laws.hold_rule, _CALL, "x = map_tree(partial(choose, valid), x)", "pass")
 _edit("loop.padding_output", "Outputs in padding are not 0.",
-      laws.hold_rule, _LOOP, "joined if valid is None else choose(valid, joined)", "joined")
+      laws.hold_rule, _LOOP,
+      "np.stack(outputs) if valid is None else choose(valid, np.stack(outputs))",
+      "np.stack(outputs)")
 _edit("loop.last_is_outputs_end", "`last` is outputs[-1], padding or not.",
       laws.hold_rule, _CALL,
       "outputs[(at, np.arange(len(at)))] if batch else outputs[int(at)]",

@@ -170,6 +170,13 @@ class Problem:
 # ----- contenders: each makes a run() of a Problem, which returns gradients, x's first -----------
 
 
+def taken(wanted):
+    grads = [a.grad for a in wanted]
+    for a in wanted:
+        a.grad = None
+    return grads
+
+
 def ours(p, **options):
     rnn = tg.RNN(p.cell(), **{"scan": True, **options})
     x = tg.Tensor(p.x, requires_grad=True)
@@ -177,10 +184,7 @@ def ours(p, **options):
 
     def run():
         rnn(x, lengths=p.lengths).outputs.backward(p.G)
-        grads = [a.grad for a in wanted]
-        for a in wanted:
-            a.grad = None
-        return grads
+        return taken(wanted)
 
     return run
 
@@ -242,10 +246,7 @@ def torch_loop(p):
     def run():
         x, *weights = wanted
         torch.stack(unrolled(m, p, x, zeros, weights)).backward(G)
-        grads = [a.grad for a in wanted]
-        for a in wanted:
-            a.grad = None
-        return grads
+        return taken(wanted)
 
     return run
 

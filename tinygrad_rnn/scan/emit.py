@@ -31,9 +31,9 @@ class Writer:
     """
 
     def __init__(
-        self, p: Program, names: Names, places: dict[Var, Place], fixed: dict[Var, str]
+        self, program: Program, names: Names, places: dict[Var, Place], fixed: dict[Var, str]
     ) -> None:
-        self.p, self.names, self.places, self.fixed = p, names, places, fixed
+        self.program, self.names, self.places, self.fixed = program, names, places, fixed
         self.head: list[str] = []
         self.weights: list[str] = []  # joined weights: made once a call
         self.bound: dict[str, str] = {}  # names of expressions
@@ -43,7 +43,7 @@ class Writer:
         self.reads: dict[str, None] = {}  # fixed values that the text mentions
         self.once = self._once("once")
         self.lines = self._lines()
-        for op in p.ops:
+        for op in program.ops:
             if op.function is sum_over_time:
                 fixed[op.outs[0]] = self._store(places[op.outs[0]].store)
         self.in_block = list(self.reads)
@@ -183,10 +183,10 @@ class Writer:
 
     def _once(self, kind: str) -> list[str]:
         """The lines of what is done once a call: `once` before all steps, `end` after them."""
-        rights = {op.ins[1] for op in self.p.steps if op.function is np.matmul}
+        rights = {op.ins[1] for op in self.program.steps if op.function is np.matmul}
         lines = []
-        for op in self.p.ops:
-            if self.p.kind[op] != kind:
+        for op in self.program.ops:
+            if self.program.kind[op] != kind:
                 continue
             args = [self._fixed(v) if isinstance(v, Var) else self._keyword(v) for v in op.ins]
             names = [self.names.new(v.name or "w") for v in op.outs]
@@ -356,7 +356,7 @@ class Writer:
         """Add what these steps contribute to a sum over time."""
         name, lines = self._store(self.places[op.outs[0]].store), []
         for v in op.ins:
-            made = self.p.absorbed.get(v)
+            made = self.program.absorbed.get(v)
             if made is None:
                 lines.append(f"{name} += np.add.reduce({self.whole(v)}, axis=0)")
                 continue
@@ -372,19 +372,19 @@ class Writer:
         """The lines of what runs before, in and after the loop, with the user's as comments."""
         lines: dict[str, list[str]] = {"before": [], "loop": [], "after": []}
         last: dict[str, str] = {}
-        for op in self.p.steps:
+        for op in self.program.steps:
             if forms.is_view(op):
                 continue
-            kind = self.p.kind[op]
+            kind = self.program.kind[op]
             if op.line and last.get(kind) != op.line:
                 last[kind] = op.line
                 lines[kind].append(f"# {op.line}")
             sums = op.function is sum_over_time
             lines[kind] += self._sums(op) if sums else self._call(op, lifted=kind != "loop")
-        for store, v in self.p.copies:
+        for store, v in self.program.copies:
             row = f"t{' + 1' * store.up}{', ...' * (not store.shape)}"
             lines["loop"].append(f"{self._store(store)}[{row}][...] = {self.step(v)}")
-        for store, v in self.p.extra:
+        for store, v in self.program.extra:
             lines["after"].append(f"{self._store(store)}[...] = {self.whole(v)}")
         return lines
 
@@ -411,7 +411,7 @@ def running(writer: Writer) -> tuple[str, dict[str, Any]]:
     scope: dict[str, Any] = {"np": np, "_rows": rows, "_points": points, **writer.globals}
     lists: dict[str, str] = {}
     states: dict[str, str] = {}
-    turn = "" if writer.p.up else "[::-1]"
+    turn = "" if writer.program.up else "[::-1]"
 
     def row(match: re.Match[str]) -> str:
         """`h[t + 1]` is a name in the loop, that goes through a list of rows."""

@@ -730,7 +730,7 @@ _edit("scan.stale_buffer", "A call gets buffers that an earlier one still needs.
 _edit("scan.step_off_by_one", "A step reads the state that it makes, not the one before.",
       _SCAN, "scan.emit:running", "'1:' if later else ':-1'", "'1:'")
 _edit("scan.backward_runs_forward", "The way back takes the steps from first to last.",
-      _SCAN, "scan.emit:running", 'turn = "" if writer.p.up else "[::-1]"', 'turn = ""')
+      _SCAN, "scan.emit:running", 'turn = "" if writer.program.up else "[::-1]"', 'turn = ""')
 _edit("scan.carry_not_cut", "truncate does not cut the gradient.",
       _SCAN, "scan.run:Run.backward", "np.zeros_like(g) for g in state", "g for g in state")
 _edit("scan.reset_forgotten", "A reset changes nothing.",

@@ -365,7 +365,8 @@ def test_operations_know_their_layer_direction_and_time():
     for layer, direction in zip(layers(0)[:2], ("forward", "reverse"), strict=True):
         node = layer(x, return_states=True).last._key[0]
         t = 2 if direction == "forward" else 0
-        assert node.place == ("RNN(RNNCell)", direction, t)
+        assert node.place[:3] == ("RNN(RNNCell)", direction, t)
+        assert (node.place.call.layer, node.place.call.x) == (layer, x)
 
 
 # ----- errors: what was expected, and what to do -------------------------------------------------

@@ -386,7 +386,7 @@ def test_gradients_of_random_programs(program):
 def overwriting(monkeypatch):
     """An engine in which a second gradient replaces the first instead of being added."""
     add = lambda sums, key, part: sums.totals.update({key: part})
-    monkeypatch.setattr(graph._Sums, "add", add)
+    monkeypatch.setattr(graph.Sums, "add", add)
 
 
 def depth_first(monkeypatch):

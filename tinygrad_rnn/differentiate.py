@@ -215,7 +215,11 @@ def rerun(again: Any = None, keys: Any = None, first: Any = None) -> Any:
 def _rerun_vjp(
     g: tuple[Any, ...], again: Any, keys: tuple[Key, ...], first: list[np.ndarray]
 ) -> tuple[Any, ...]:
-    lift = any(isinstance(part, Tensor) for part in g)
+    return through(run_again(again, keys, first), g, keys)
+
+
+def run_again(again: Any, keys: tuple[Key, ...], first: list[np.ndarray]) -> list[Tensor]:
+    """What a checkpoint's function returns when it runs once more, recorded."""
     start = Leaf(np.zeros(0)).id
     with recording(tracking=True):
         live = _with_history(again())
@@ -224,10 +228,16 @@ def _rerun_vjp(
     pairs = zip([out._data for out in live], first, strict=True)
     if not all(np.array_equal(now, before, equal_nan=True) for now, before in pairs):
         raise errors.rerun_differs()
+    return live
+
+
+def through(outs: list[Tensor], g: tuple[Any, ...], keys: Sequence[Key]) -> tuple[Any, ...]:
+    """Gradients at a recorded graph's outs, pulled back to the keys where that graph begins."""
+    lift = any(isinstance(part, Tensor) for part in g)
     seeds: dict[Key, Any] = {}
-    for out, part in zip(live, g, strict=True):
-        assert out._key is not None
-        seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
+    for out, part in zip(outs, g, strict=True):
+        if out._key is not None:
+            seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
     found = pull(seeds, set(keys), lift, _lifted_vjp if lift else None, cut=True)
     return tuple(found[key] if key in found else zeros(key) for key in keys)
 

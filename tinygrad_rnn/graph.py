@@ -110,7 +110,7 @@ def pull(
     order = _path(seeds, wanted, cut)
     leads = set(order)
     stops = {node for node, _ in wanted or ()} if cut else set()
-    sums, found = _Sums(seeds, in_place=run is None), dict[Key, Array]()
+    sums, found = Sums(seeds, in_place=run is None), dict[Key, Array]()
     with recording(tracking=run is not None, place=record.place):
         while order:
             node = order.pop()  # the youngest; let go of, so that its arrays die when it is done
@@ -121,15 +121,13 @@ def pull(
             if g is not None and edges and node not in stops:
                 if run is not None:  # only then are calls recorded
                     record.place = node.place
-                _pull_node(node, edges, g, sums, run)
+                pull_node(node, edges, g, sums, run)
                 if not retain:
                     node.edges, node.static = None, {}
     return found
 
 
-def _pull_node(
-    node: Node, edges: Edges, g: Any, sums: _Sums, run: Callable[..., Any] | None
-) -> None:
+def pull_node(node: Node, edges: Edges, g: Any, sums: Sums, run: Callable[..., Any] | None) -> None:
     """One step back: from a node's gradient to its inputs' gradients."""
     rule: Any = node.rule
     check, together = record.check, None
@@ -154,7 +152,7 @@ def _pull_node(
         sums.add(key, part)
 
 
-class _Sums:
+class Sums:
     """The gradients on their way: what each output of each node has received so far.
 
     The first part is stored as it came (add's VJP gives the same g to both inputs), so a second one

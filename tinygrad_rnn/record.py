@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
-    """Where in a network an operation runs: the layer, its direction, the time step."""
+    """Where in a network an operation runs: the layer, its direction, the time step.
+
+    `call` is what the layer was given this time: two calls of one layer are two loops.
+    """
 
     path: str = ""
     direction: str = ""
     t: int | None = None
+    call: Any = None
 
     def __str__(self) -> str:
         step = "" if self.t is None else f"t={self.t}"
@@ -56,7 +60,7 @@ def each_step(items: Iterable[Any]) -> Iterator[Any]:
 
     list(each_step("ab"))      # ['a', 'b'], and while 'b' is out record.place.t is 1
     """
-    path, direction, outer = record.place
+    path, direction, outer, _ = record.place
     if outer is not None:
         yield from items
         return

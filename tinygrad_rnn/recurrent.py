@@ -26,7 +26,7 @@ from .errors import CellError, ShapeError
 from .functions import valid_steps
 from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
-from .record import Place, record, recording
+from .record import Place, each_step, record, recording
 from .scan import show
 from .scan.loop import Loop
 from .scan.plan import Given
@@ -166,7 +166,7 @@ class RNN(Layer):
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
-        given = Given(x, state, start, valid, resets, truncate, return_states)
+        given = Given(self, x, state, start, valid, resets, truncate, return_states)
         # (what watches operations wants each of them)
         fast = self.scan and not record.watched and isinstance(leaves(x)[0], Tensor)
         outputs, last, state, states = self.traced(self, given) if fast else self._plain(given)
@@ -178,19 +178,18 @@ class RNN(Layer):
 
     def _plain(self, given: Given) -> tuple[Any, Any, Any, Any]:
         """The loop as it is defined: outputs, the last, the last state, all states if wanted."""
-        x, state, start, valid, resets, truncate, return_states = given
+        _, x, state, start, valid, resets, truncate, return_states = given
         steps, *batch, _ = leaves(x)[0].shape
         x_steps = map_tree(list, x)
         times = list(range(steps))[:: -1 if self.reverse else 1]
-        path = ".".join(filter(None, [record.place.path, self.name]))
-        direction = "reverse" if self.reverse else "forward"
+        path, direction, *_ = given.place()
 
         def run(state: Any, first: int, end: int) -> tuple[list[Any], list[Any]]:
             """Steps number first, ..., end - 1 of the way: outputs, and states (or the last)."""
             outputs, states = [], []
             with recording(place=record.place):
                 for done, t in enumerate(times[first:end], first):
-                    record.place = Place(path, direction, t)
+                    record.place = Place(path, direction, t, given)
                     if truncate and done and done % truncate == 0:
                         state = map_tree(_detached, state)
                     if resets is not None and resets[t].any():
@@ -453,7 +452,7 @@ def generate(
     if state is None:
         state = RNN(cell).initial_state(leaves(first)[0].shape[:-1], RNN(cell)._dtype(first))
     outputs: list[Any] = []
-    for _ in range(steps):
+    for _ in each_step(range(steps)):
         x = next_input(outputs[-1], rng) if outputs else first
         output, state = cell(x, state)
         outputs.append(output)

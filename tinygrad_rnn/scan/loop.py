@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from .. import errors
-from ..differentiate import _lifted_vjp, no_grad
-from ..graph import Key, Node, pull, zeros
+from ..differentiate import no_grad, through
+from ..graph import Key, Node
 from ..module import Module
 from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
@@ -59,8 +59,7 @@ class Loop:
             [*map(array_of, xs), *masks],
             [np.asarray(array_of(h)) for h in hs],
             [array_of(p) for p in operands],
-            given.truncate,
-            layer.checkpoint,
+            given,
         )
         if not plan.compared:
             self._compare(layer, given, plan, run)
@@ -87,10 +86,10 @@ class Loop:
             for mask in (given.valid, given.resets)
         )
         masks = [m for m in (valid, resets) if m is not None]
-        fast = Run(plan, [*leaves(x), *masks], run.starts[0], run.operands, None, layer.checkpoint)
         state = map_tree(Tensor, map_tree(array_of, given.state))
         with no_grad():
-            some = Given(map_tree(Tensor, x), state, given.start, valid, resets, None, False)
+            some = Given(layer, map_tree(Tensor, x), state, given.start, valid, resets, None, False)
+            fast = Run(plan, [*leaves(x), *masks], run.starts[0], run.operands, some)
             outputs, _, last, _ = layer._plain(some)
         for a, b in zip(
             map(array_of, (outputs, *leaves(last))), (fast.outputs()[0], *fast.state), strict=True
@@ -292,26 +291,22 @@ def _scanned_vjp(g: tuple[Any, ...], run: Run, wanted: dict[Var, Key]) -> tuple[
     pulled = run.plan.pulled
     assert pulled is not None
     if any(isinstance(part, Tensor) for part in g):
-        return _recorded_vjp(g, run, wanted)
+        given = run.inputs()
+        with recording(tracking=True):  # a node each: the same Tensor may come in twice
+            own = {v: apply(np.positive, wrap(given[v], *key)) for v, key in wanted.items()}
+        return through(run_again(run, own, record.place), g, [t._key for t in own.values()])
     outs = len(g) - len(run.plan.step.old)
     gone = run.backward(list(g[:outs]), [g[outs + k] for k in pulled.floats])
     return tuple(gone[v] for v in wanted)
 
 
-def _recorded_vjp(g: tuple[Any, ...], run: Run, wanted: dict[Var, Key]) -> tuple[Any, ...]:
-    """Derivatives of derivatives: the step's calls once more, one by one, on what the run had."""
-    given: dict[Var, Any] = run.inputs()
-    with recording(tracking=True):
-        for v, key in wanted.items():  # a node each: the same Tensor may come in twice
-            given[v] = apply(np.positive, wrap(given[v], *key))
-        outs = run.replay({v: a if isinstance(a, Tensor) else wrap(a) for v, a in given.items()})
-    seeds: dict[Key, Any] = {}
-    for out, part in zip(outs, g, strict=True):
-        if out._key is not None:
-            seeds[out._key] = seeds[out._key] + part if out._key in seeds else part
-    keys = [given[v]._key for v in wanted]
-    found = pull(seeds, set(keys), True, _lifted_vjp, cut=True)
-    return tuple(found[key] if key in found else zeros(key) for key in keys)
+def run_again(run: Run, given: dict[Var, Tensor], place: Any) -> list[Any]:
+    """The step's calls once more, one by one, on what the run had and on what is given instead.
+
+    Outputs, all states where they were wanted, the last state: recorded, each at its own place.
+    """
+    with recording(tracking=True, place=place):
+        return run.replay({v: wrap(a) for v, a in run.inputs().items()} | given)
 
 
 defvjp(scanned, joint=_scanned_vjp)

@@ -16,6 +16,8 @@ import numpy as np
 
 from ..arrays import frozen_copy
 from ..nests import leaves, map_tree
+from ..record import Place as Where
+from ..record import record
 from ..streaming import choose
 from ..tensor import Tensor
 from . import forms
@@ -38,8 +40,9 @@ BLOCK = 320_000  # bytes of one value over a block of steps
 
 
 class Given(NamedTuple):
-    """What a layer's loop is given, checked: see RNN.__call__."""
+    """What a layer's loop is given, checked: see RNN.__call__. Each is equal to itself alone."""
 
+    layer: Any
     x: Any
     state: Any
     start: Any  # what a reset sets the state to
@@ -47,6 +50,17 @@ class Given(NamedTuple):
     resets: Any
     truncate: int | None
     states: bool  # whether all states are wanted
+
+    def place(self, t: int | None = None) -> Where:
+        """The place of a step of this loop."""
+        path = ".".join(filter(None, [record.place.path, self.layer.name]))
+        return Where(path, "reverse" if self.layer.reverse else "forward", t, self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 class Step:

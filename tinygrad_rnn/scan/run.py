@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..record import record
 from .places import Place
-from .plan import Plan
+from .plan import Given, Plan
 from .trace import Var, replay, value_in
 
 
@@ -20,10 +21,10 @@ class Run:
         given: list[np.ndarray],
         state: list[np.ndarray],
         operands: list[np.ndarray],
-        cut: int | None,
-        every: int | None,
+        call: Given,
     ) -> None:
-        self.plan, self.steps, self.cut = plan, len(given[0]), cut
+        self.plan, self.steps, self.call = plan, len(given[0]), call
+        self.cut, every = call.truncate, call.layer.checkpoint
         self.given, self.operands = given, operands
         self.env: dict[str, Any] = dict(zip(plan.fixed_in, operands, strict=True))
         exec(plan.first.once, plan.first.scope, self.env)
@@ -112,10 +113,11 @@ class Run:
 
         On Tensors of what the run had, and not of what Parameters are now.
         """
-        step, order = self.plan.step, range(self.steps)
+        step, order, place = self.plan.step, range(self.steps), self.call.place()
         state = [inputs[v] for v in step.old]
         outputs: list[list[Any]] = []
         for done, t in enumerate(order if self.plan.up else order[::-1]):
+            record.place = place._replace(t=t)
             if self.cut and done and done % self.cut == 0:
                 state = [a.detach() for a in state]
             env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
@@ -123,6 +125,7 @@ class Run:
             replay(step.ops, env)
             state = [value_in(env, v) for v in step.new]
             outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
+        record.place = place._replace(t=None)
         turned = outputs if self.plan.up else outputs[::-1]
         return [*[np.stack(each) for each in zip(*turned, strict=True)], *state]
 

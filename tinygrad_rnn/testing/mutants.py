@@ -456,9 +456,9 @@ _edit("composed.diff_sign", "diff on Tensors subtracts the wrong way round.",
 # engine: the graph and the walk back
 
 _edit("engine.sums_overwrite", "A second use of a value overwrites the gradient of the first.",
-      laws.programs, "graph:_Sums.add", "if total is None:", "if True:")
+      laws.programs, "graph:Sums.add", "if total is None:", "if True:")
 _edit("engine.sums_alias", "Gradients are added into an array that another input holds too.",
-      laws.accumulation, "graph:_Sums.add", "self.totals[key] = part  #",
+      laws.accumulation, "graph:Sums.add", "self.totals[key] = part  #",
       "self.owned |= {key} if self.in_place and part.flags.writeable else set()\n"
       "        self.totals[key] = part  #")
 _edit("engine.unbroadcast_mean", "A broadcast operand gets the mean over its copies.",
@@ -474,12 +474,12 @@ _edit("engine.walk_order", "The graph is walked breadth first: a node may come b
       "        order += [x for x in dict.fromkeys(found) if x not in order]\n"
       "    order.reverse()")
 _edit("engine.slots_swapped", "The gradients of a node's outputs are taken in reverse.",
-      laws.several_outputs, "graph:_Sums.take", "self.totals.pop((node, slot), None)",
+      laws.several_outputs, "graph:Sums.take", "self.totals.pop((node, slot), None)",
       "self.totals.pop((node, len(node.shapes) - 1 - slot), None)")
 _edit("engine.unused_output_is_1", "An output that nobody used has a gradient of ones.",
       laws.several_outputs, "graph:zeros", "np.zeros(", "np.ones(")
 _edit("engine.joint_first", "A joint rule's first gradient goes to all arguments.",
-      laws.several_outputs, "graph:_pull_node", "part = together[i]", "part = together[0]")
+      laws.several_outputs, "graph:pull_node", "part = together[i]", "part = together[0]")
 _edit("engine.each_first", "The rule of a sequence is always asked for the first part.",
       _op(np.stack), "graph:run_vjp", "rule.each(g, i,", "rule.each(g, 0,")
 _edit("engine.not_freed", "A graph is never freed, so no second walk is refused.",
@@ -494,7 +494,7 @@ _edit("engine.inner_gradient_stops", "What lies behind a Tensor that grad was as
 _edit("engine.unused_input_silent", "An input that is not used gives None without a word.",
       laws.inner_gradients, "differentiate:grad", "if g is None and not allow_unused:", "if False:")
 _edit("engine.g_not_frozen", "A VJP may write into g, which other inputs share.",
-      laws.gradients_are_frozen, "graph:_Sums.take", "g.setflags(write=False)", "pass")
+      laws.gradients_are_frozen, "graph:Sums.take", "g.setflags(write=False)", "pass")
 _edit("engine.dtype_not_restored", "A gradient keeps the dtype in which it was computed.",
       laws.float32_stays_float32, "graph:_fitted",
       "g if g.dtype == dtype else g.astype(dtype)", "g")
@@ -530,10 +530,10 @@ _edit("engine.create_graph_result", "With create_graph, the result that a rule k
 _edit("engine.jvp_first", "jvp and hvp forget all tangents but the first.",
       laws.forward_mode, "differentiate:_inner", "sum(parts[1:], parts[0])", "parts[0]")
 _edit("engine.checkpoint_weights", "A checkpoint gives no gradient to the leaves behind it.",
-      laws.checkpoint_equals_plain, "differentiate:_rerun_vjp",
+      laws.checkpoint_equals_plain, "differentiate:through",
       "found[key] if key in found else", "found[key] if key in found and key[0].rule else")
 _edit("engine.checkpoint_walks_on", "A checkpoint's second run walks on into the graph around it.",
-      laws.checkpoint_equals_plain, "differentiate:_rerun_vjp", "cut=True", "cut=False")
+      laws.checkpoint_equals_plain, "differentiate:through", "cut=True", "cut=False")
 
 # cells: one step
 

@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from tinygrad_rnn import __main__, testing
+from tinygrad_rnn.shell import split
 from tinygrad_rnn.testing import shell
 
 FILE = """
@@ -172,7 +173,7 @@ def test_a_file_imports_its_neighbours_and_may_be_called_as_a_module_is(folder):
     ],
 )
 def test_the_file_ends_at_py(text, parts):
-    assert shell.split(text) == parts
+    assert split(text) == parts
 
 
 def test_options_reach_the_check(folder, capsys, monkeypatch):

@@ -72,6 +72,14 @@ class RngError(TinygradError, TypeError):
     """Something is drawn at random, and no seed or generator was given."""
 
 
+class NoTimeError(TinygradError, ValueError):
+    """A question about time steps, of something that has none."""
+
+
+class FigureError(TinygradError, ValueError):
+    """A picture was asked for that cannot be drawn, or saved, like this."""
+
+
 class NotBuiltError(TinygradError, NotImplementedError):
     """An option that the interface has a place for, and that is not there yet."""
 
@@ -490,4 +498,45 @@ def no_layer(layer: Any) -> CellError:
     return CellError(
         f"Chain takes layers one after the other, Chain(tg.RNN(cell), tg.Linear(4, 2, rng=0)); got "
         f"{layer!r}. A cell becomes a layer by tg.RNN(cell)"
+    )
+
+
+# ----- questions about time ----------------------------------------------------------------------
+
+
+def no_time_steps() -> NoTimeError:
+    """A graph in which nothing belongs to a time step."""
+    return NoTimeError(
+        "nothing in this graph belongs to a time step. Run a layer such as tg.RNN(cell), or loop "
+        "over a Tensor (`for x_t in tg.Tensor(x)`): the engine cannot see a loop over an ndarray"
+    )
+
+
+def loss_and_weight(value: Any) -> NoGradientError:
+    """contributions(loss, cell)."""
+    return NoGradientError(
+        f"contributions takes two Tensors, a loss and a weight such as rnn.cell.V, not a "
+        f"{type(value).__name__}"
+    )
+
+
+def no_states(states: Any) -> NoTimeError:
+    """An RNNOutput without the states of every step, or something else in its place."""
+    what = "no RNNOutput" if states is False else "an RNNOutput without states"
+    return NoTimeError(f"this is {what}: call the layer with return_states=True, give its result")
+
+
+def one_direction(layer: Any) -> CellError:
+    """Jacobians from state to state, of several loops at once."""
+    return CellError(
+        f"{layer} has several states that run side by side: give one RNN, such as "
+        "birnn.forward_rnn or chain.layers[0]"
+    )
+
+
+def no_float_input(layer: str) -> DtypeError:
+    """Sensitivity to an input without gradient."""
+    return DtypeError(
+        f"{layer}: x holds no floats, so outputs cannot be differentiated by it. Give the layers "
+        "behind the Embedding what it returns"
     )

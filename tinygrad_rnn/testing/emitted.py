@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import traceback
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..cells import Cell
-from ..errors import TinygradError
 from ..recurrent import RNN
+from ..shell import UsageError, constructed, run
 from ..tensor import Tensor
-from .shell import EXAMPLE, UsageError, constructed, loaded, one_line, split
 
 OURS = "python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'"
 
@@ -37,28 +35,23 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="a table of what runs where, and why")
     parser.add_argument("--reverse", action="store_true", help="from the last step to the first")
     options = parser.parse_args(argv)
-    place, call = split(options.cell)
-    try:
-        with loaded(place) as module:
-            cell = constructed(call, module)
-            if not isinstance(cell, Cell):
-                raise UsageError(f"{call} is of type {type(cell).__name__}, not a Cell")
-            width = options.inputs or getattr(cell, "inputs", None)
-            if width is None:
-                raise UsageError(f"{call} does not say the width of x: add --inputs")
-            if options.float32:
-                cell.astype(np.float32)
-            rnn = RNN(cell, scan=True, reverse=options.reverse)
-            dtypes = [p.dtype for p in cell.parameters()] or [np.dtype(np.float64)]
-            x = np.ones((2, options.batch, width), np.result_type(*dtypes))
-            rnn(Tensor(x, requires_grad=True))
-            print(rnn.plan() if options.plan else rnn.source())
-    except TinygradError as error:
-        print(f"source: {one_line(error).replace(EXAMPLE, OURS)}", file=sys.stderr)
-        return 2
-    except Exception:  # of the user's own lines: the traceback shows where
-        traceback.print_exc()
-        return 2
+    return run("source", options.cell, OURS, lambda call, module: _printed(call, module, options))
+
+
+def _printed(call: str, module: ModuleType, options: Any) -> int:
+    cell = constructed(call, module)
+    if not isinstance(cell, Cell):
+        raise UsageError(f"{call} is of type {type(cell).__name__}, not a Cell")
+    width = options.inputs or getattr(cell, "inputs", None)
+    if width is None:
+        raise UsageError(f"{call} does not say the width of x: add --inputs")
+    if options.float32:
+        cell.astype(np.float32)
+    rnn = RNN(cell, scan=True, reverse=options.reverse)
+    dtypes = [p.dtype for p in cell.parameters()] or [np.dtype(np.float64)]
+    x = np.ones((2, options.batch, width), np.result_type(*dtypes))
+    rnn(Tensor(x, requires_grad=True))
+    print(rnn.plan() if options.plan else rnn.source())
     return 0
 
 

@@ -1,0 +1,415 @@
+"""What happens to gradients on their way through time, as numbers; each result can draw itself.
+
+`contributions` takes a shared weight's gradient apart, time step by time step: the sum that
+backpropagation through time is. `gradient_flow`, `state_jacobians` and `sensitivity` show how far
+back a loss, a state and an output can see. |.| is the 2-norm everywhere: of a matrix the largest
+factor by which it stretches a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import errors
+from .canvas.charts import bars, heat, lines
+from .canvas.pen import Figure
+from .canvas.words import say
+from .differentiate import grad, no_grad
+from .functions import valid_steps
+from .graph import Key, Node
+from .nests import leaves, map_tree
+from .recurrent import RNN, RNNOutput
+from .tensor import Tensor
+from .unfold import Unfolded
+from .vjp import Array
+
+
+class Contributions:
+    """The gradient of one shared weight, as the sum of what each time step contributes.
+
+    steps    (T, *shape): what the uses of the weight at step t contribute
+    outside  (*shape): what its uses outside of all loops contribute (a readout's, say)
+    total    their sum: the gradient, to rounding
+    """
+
+    def __init__(self, steps: np.ndarray, outside: np.ndarray, name: str = "") -> None:
+        self.steps, self.outside, self.name = steps, outside, name
+
+    @property
+    def total(self) -> np.ndarray:
+        """The gradient: the sum of everything."""
+        return np.asarray(self.steps.sum(axis=0) + self.outside)
+
+    @property
+    def norms(self) -> np.ndarray:
+        """(T,): the size of each step's contribution."""
+        return _norms(self.steps)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(T,): how much of the gradient each step makes, along its direction; with `outside`'s
+        share they add up to 1. Negative: it pulls the other way."""
+        return np.array([self._share(part) for part in self.steps])
+
+    @property
+    def outside_share(self) -> float:
+        """The share of the uses outside of all loops."""
+        return self._share(self.outside)
+
+    def _share(self, part: np.ndarray) -> float:
+        total = self.total
+        size = float((total * total).sum())
+        return float((part * total).sum()) / size if size else 0.0
+
+    def draw(self, lang: str = "en", names: Any = None) -> Figure:
+        """Bars: each step's share of the gradient, and its size beside it.
+
+        names  what to write below each step, characters say; None: its number
+        """
+        title = say("What each time step contributes to the gradient of {name}", lang,
+                    name=self.name or say("the weight", lang))  # fmt: skip
+        size = float(np.linalg.norm(self.total)) or 1.0
+        return bars(self.shares, self.norms / size, self.outside_share, names, title, lang)
+
+    def __repr__(self) -> str:
+        name = f" of {self.name}" if self.name else ""
+        return f"Contributions({len(self.steps)} steps{name}, each {self.total.shape}; .draw())"
+
+
+def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
+    """Take the gradient of a weight that all time steps share apart, step by step.
+
+        out = rnn(x)
+        loss = tg.mse(out.last, target)
+        parts = tg.contributions(loss, rnn.cell.V)
+        parts.steps.shape                  # (T, H, H)
+        parts.total                        # what loss.backward() puts into rnn.cell.V.grad
+        parts.draw()                       # a bar for each step
+
+    loss       a Tensor with one element, whose graph was not freed: ask before `backward()`, or
+               after `backward(retain_graph=True)`. Nothing is freed, no `.grad` is touched
+    parameter  a Parameter, or any Tensor that the loss depends on
+
+    A step's uses add up, also over layers and calls that share the weight; so do the directions of
+    a BiRNN, at the time of their input. T is that of the longest loop. Works with scan, checkpoint,
+    truncation and lengths, and with a loop of your own over a Tensor, `for x_t in x`. Raises
+    UnusedInputError, GraphFreedError, NotScalarError, and NoTimeError where there is no loop.
+    Source: tutorial 2, "RNNの展開": W_aa acts on every step, so its gradient is a sum over them.
+    """
+    for value in (loss, parameter):
+        if not isinstance(value, Tensor):
+            raise errors.loss_and_weight(value)
+    graph = Unfolded(loss)
+    goal = graph.real(parameter._key)
+    if goal is None or goal[0] not in graph.nodes:
+        raise errors.unused_input(0, parameter)
+    parts: dict[int | None, np.ndarray] = {}
+
+    def contributed(node: Node, part: np.ndarray) -> None:
+        t = node.place.t
+        parts[t] = parts[t] + part if t in parts else np.array(part)
+
+    graph.pull(graph.seeds((loss, None)), goal, contributed=contributed)
+    length = steps_of(graph)
+    if not length:
+        raise errors.no_time_steps()
+    steps = np.zeros((length, *parameter.shape), parameter.dtype)
+    for t in parts.keys() - {None}:
+        steps[t] = parts[t]
+    outside = parts.get(None, np.zeros(parameter.shape, parameter.dtype))
+    return Contributions(steps, outside, name_of(graph, goal))
+
+
+def steps_of(graph: Unfolded) -> int:
+    """The number of time steps of the longest loop in a graph."""
+    places = {node.place for node in graph.nodes if node.place.t is not None}
+    lengths = [len(leaves(place.call.x)[0]) for place in places if place.call]
+    return max([*lengths, *[place.t + 1 for place in places if place.t is not None]], default=0)
+
+
+def name_of(graph: Unfolded, goal: Key) -> str:
+    """What a layer calls its weight, or nothing."""
+    for call in dict.fromkeys(node.place.call for node in graph.nodes if node.place.call):
+        for name, p in call.layer.named_parameters().items():
+            if p._key == goal:
+                return str(name)
+    return ""
+
+
+class Flow(np.ndarray):
+    """One number for each time step, as an array; `.draw()` shows it."""
+
+    def draw(self, lang: str = "en", name: str = "", **others: Any) -> Figure:
+        """A curve over time, on a logarithmic axis; others (name=Flow) go into the same picture.
+
+        flow.draw(name="tanh RNN", LSTM=lstm_flow, GRU=gru_flow)
+        """
+        return compare({name: self, **others}, lang=lang)
+
+
+def compare(
+    flows: Mapping[str, Array], title: str = "", y_label: str = "", lang: str = "en"
+) -> Figure:
+    """Several curves over time in one picture: who vanishes, who explodes.
+
+    tg.draw({"tanh RNN": flow, "LSTM": lstm_flow})
+    """
+    title = title or say("How large the gradient is at each time step", lang)
+    series = {name: np.asarray(flow) for name, flow in flows.items()}
+    return lines(series, title, say("time step t", lang), y_label or say("norm", lang), True, lang)
+
+
+def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
+    """|dL/dh_t| for each time step t: does the gradient vanish, or explode, on its way back?
+
+        out = rnn(x, return_states=True)
+        loss = tg.mse(out.last, target)
+        tg.gradient_flow(loss, out)            # T numbers, as an array
+        tg.gradient_flow(loss, out).draw()
+
+    loss    a Tensor with one element, whose graph was not freed (nothing is freed here)
+    output  an RNNOutput with states: call the layer with return_states=True
+
+    h_t is the whole state after step t, of all rows of the batch: of an LSTM h and c side by side,
+    of a BiRNN both directions'. Its gradient is the total one: through what the step makes of it
+    (its output) and through all later steps. Raises NoTimeError without states, GraphFreedError.
+    """
+    graph = Unfolded(loss, *_states(output))
+    found = _state_gradients(graph, loss, _states(output))
+    square = sum((_norms(g) ** 2 for g in found), np.zeros(len(found[0])))
+    flow: Flow = np.sqrt(square).view(Flow)
+    return flow
+
+
+def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Flow:
+    """|dh_T/dh_t| for each time step t, h_T being the last state: what is left of a change of h_t.
+
+        tg.state_jacobians(tg.RNN(tg.RNNCell(3, 4, rng=0)), x)     # T numbers; the last is 1
+
+    layer, x  an RNN and its input, (T, N, C) or (T, C)
+    state, options  as for the layer: lengths, mask, truncate, reset
+    norm      of the Jacobian, as NumPy's norm takes it: 2 (the largest factor by which a change can
+              grow), "fro", ...
+    The mean over the rows of a batch. The state is the whole one (an LSTM's h and c side by side).
+    Exact: each step's Jacobian, and their product. Time is the input's: a reverse RNN ends at
+    t = 0. Raises CellError for layers with several loops. Source: Pascanu 2013.
+    """
+    if not isinstance(layer, RNN):
+        raise errors.one_direction(type(layer).__name__)
+    start = layer.initial_state(())
+    size = sum(np.size(a) for a in leaves(start))
+    x, state, options, rows = _repeated(size, x, state, options)
+    steps, *batch = leaves(x)[0].shape[:2]
+    valid = valid_steps((steps, *batch), options.get("lengths"), options.get("mask"))
+    reset, cut = options.get("reset"), options.get("truncate")
+    product = np.broadcast_to(np.eye(size), (rows, size, size))
+    order = list(range(steps))[:: -1 if layer.reverse else 1]
+    jacobians = np.zeros((steps, rows, size, size))
+    states = layer(x, state, return_states=True, **options).states if steps else None
+    for done in range(steps - 1, -1, -1):
+        t = order[done]
+        jacobians[t] = product
+        if not done or (cut and done % cut == 0):
+            product = product * (done == 0)
+            continue
+        before = map_tree(partial(_leaf, order[done - 1]), states)
+        after = layer(
+            map_tree(lambda a, t=t: _data(a)[t : t + 1], x),
+            before,
+            mask=None if valid is None else valid[t : t + 1],
+            reset=None if reset is None else reset[t : t + 1],
+        ).state
+        product = product @ _jacobian(leaves(after), leaves(before), rows, size)
+    sizes: Any = np.linalg.norm(jacobians, norm, axis=(-2, -1)).mean(axis=1)
+    flow: Flow = sizes.view(Flow)
+    return flow
+
+
+def _leaf(t: int, states: Array) -> Tensor:
+    """The state after step t, to differentiate by."""
+    array = _data(states)[t]
+    return Tensor(array, requires_grad=array.dtype.kind == "f")
+
+
+def _jacobian(after: list[Any], before: list[Tensor], rows: int, size: int) -> np.ndarray:
+    """(rows, size, size): how the state after a step depends on the state before it.
+
+    Row (n, k) of the repeated batch asks for element k of the whole state.
+    """
+    flat: Any = np.concatenate([a.reshape(rows * size, -1) for a in after], axis=-1)
+    unit = np.tile(np.eye(size, dtype=flat.dtype), (rows, 1))
+    none = [np.zeros(a.shape) for a in before]
+    found: Any = grad(flat, before, unit, allow_unused=True) if flat.requires_grad else none
+    parts = [
+        np.zeros(b.shape) if g is None else _data(g) for g, b in zip(found, before, strict=True)
+    ]
+    return np.concatenate([g.reshape(rows, size, -1) for g in parts], axis=-1)
+
+
+class Sensitivity(np.ndarray):
+    """(T, T): row t, column s is |dy_t/dx_s|, as an array; `.draw()` shows it."""
+
+    def draw(self, lang: str = "en", inputs: Any = None, outputs: Any = None) -> Figure:
+        """A heat map: an RNN fills a triangle, since it sees the past; a BiRNN fills the square."""
+        title = say("How strongly output t depends on input s", lang)
+        x, y = say("input at s", lang), say("output at t", lang)
+        return heat(np.asarray(self), title, x, y, outputs, inputs, lang)
+
+
+def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Any:
+    """|dy_t/dx_s| for each output t and each input s: who sees what?
+
+        tg.sensitivity(rnn, x)             # (T, T); zeros above the diagonal
+        tg.sensitivity(birnn, x).draw()    # a full square
+
+    layer  RNN, BiRNN or Chain; x (T, N, C) or (T, C), floats
+    state, options, norm  as for `state_jacobians`; the mean over the rows of a batch
+    Exact Jacobians, by one pull for each t. Raises DtypeError where x holds no floats.
+    """
+    if not any(_data(a).dtype.kind == "f" for a in leaves(x)):
+        raise errors.no_float_input(type(layer).__name__)
+    with no_grad():
+        first = layer(x, state, **options).outputs
+    batch = np.shape(leaves(x)[0])[1:-1]
+    size = sum(a.size for a in leaves(first)) // max(1, len(leaves(first)[0]) * _count(batch))
+    x, state, options, rows = _repeated(size, x, state, options)
+    inputs = [a for a in leaves(x) if a.requires_grad]
+    outputs = leaves(layer(x, state, **options).outputs)
+    steps = len(outputs[0])
+    joined: Any = np.concatenate([y.reshape(steps, rows, size, -1) for y in outputs], axis=-1)
+    found = np.zeros((steps, steps))
+    for t in range(steps):
+        unit = np.zeros(joined.shape, joined.dtype)
+        unit[t] = np.eye(size)
+        gs = grad(joined, inputs, unit, retain_graph=True, allow_unused=True)
+        each = [g.data.reshape(steps, rows, size, -1) for g in gs if g is not None]
+        if each:
+            jacobians = np.concatenate(each, axis=-1)
+            found[t] = np.linalg.norm(jacobians, norm, axis=(-2, -1)).mean(axis=1)
+    return found.view(Sensitivity)
+
+
+# ----- helpers -----------------------------------------------------------------------------------
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=int))
+
+
+def _norms(steps: np.ndarray) -> np.ndarray:
+    """The 2-norm of each entry along the first axis, all its numbers taken as one vector."""
+    return np.asarray(np.linalg.norm(steps.reshape(len(steps), -1), axis=1))
+
+
+def _states(output: Any) -> list[Any]:
+    """The states of all steps, time first: one Tensor for each array of the state."""
+    if not isinstance(output, RNNOutput) or output.states is None:
+        raise errors.no_states(isinstance(output, RNNOutput) and output.states)
+    return leaves(output.states)
+
+
+Part = tuple[int, Key, Any]  # of a state: which of its arrays, the value, the rows of the batch
+
+
+def _state_gradients(graph: Unfolded, loss: Tensor, states: list[Any]) -> list[np.ndarray]:
+    """The gradient at each step's state, like `states`: zeros where none arrives."""
+    parts: dict[int, list[Part]] = {}
+    for k, stacked in enumerate(states):
+        key = graph.real(stacked._key) if isinstance(stacked, Tensor) else None
+        if key is not None and key[0].rule is not None:
+            if key[0].rule.function is not np.stack:
+                raise errors.no_states(False)
+            for t, each, _ in graph.edges(key[0]):
+                parts.setdefault(t, []).extend(held(graph, k, each, t))
+    found = [np.zeros(s.shape, s.dtype) for s in states]
+    for t, gs in gradients_at(graph, loss, parts).items():
+        for k, rows, g in gs:
+            found[k][t][rows] = g
+    return found
+
+
+def gradients_at(
+    graph: Unfolded, loss: Tensor, parts: Mapping[Any, list[Part]]
+) -> dict[Any, list[tuple[int, Any, Any]]]:
+    """The gradients at states that are given by their parts, with array and rows of each part."""
+    wanted = {key for some in parts.values() for _, key, _ in some}
+    total: dict[Key, Any] = {}
+
+    def see(node: Node, g: Any) -> None:
+        for slot, part in enumerate(g if node.several else (g,)):
+            if (node, slot) in wanted:
+                total[node, slot] = part
+
+    graph.pull(graph.seeds((loss, None)), see=see)
+    found: dict[Any, list[tuple[int, Any, Any]]] = {}
+    for step, some in parts.items():
+        found[step] = []
+        for k, key, rows in some:
+            if key in total:
+                others = {o: total[o] for j, o, _ in some if j != k and o in total}
+                g = total[key] - _within(graph, others, key)
+                found[step].append((k, rows, g[rows]))
+    return found
+
+
+def _within(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
+    """What reaches one array of the state through the others of the same step.
+
+    An LSTM's h is made of its c. As a state they are two arrays side by side: what c does to h in
+    the same step is no way through time.
+    """
+    found: list[Any] = []
+    younger = {o: g for o, g in others.items() if o[0].id > key[0].id}
+    if younger:
+        graph.pull(younger, key, contributed=lambda node, part: found.append(part), within=key[0])
+    return sum(found) if found else 0
+
+
+def held(graph: Unfolded, k: int, state: Key, t: int) -> list[Part]:
+    """Which value is array k of the state after step t, in which rows of the batch.
+
+    With padding, the loop chooses row by row between what the cell returned and the state before.
+    A cell's output often *is* its new state: a row that was not held has that one's gradient, as
+    it would without padding.
+    """
+    node = state[0]
+    call = node.place.call
+    if call and call.valid is not None and node.rule and node.rule.function is np.where:
+        valid = call.valid[t]
+        new = [(key, mask) for i, key, (mask, *_) in graph.edges(node) if i == 1]
+        if new and new[0][1].size == valid.size and (new[0][1].ravel() == valid.ravel()).all():
+            return [(k, new[0][0], valid), (k, state, ~valid)]
+    return [(k, state, ...)]
+
+
+def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, Any, int]:
+    """Every row of a batch `size` times: one row for each element that is differentiated.
+
+    Returns x (floats need a gradient), state and options, and how many rows there were.
+    """
+    batch = np.shape(leaves(x)[0])[1:-1]
+    # without a batch, time has no axis of rows behind it yet
+    spread = partial(_rows, size, batched=bool(batch))
+    arrays = map_tree(lambda a: spread(1, _data(a)), x)
+    x = map_tree(lambda a: Tensor(a, requires_grad=a.dtype.kind == "f"), arrays)
+    state = None if state is None else map_tree(lambda a: spread(0, _data(a)), state)
+    axes = {"lengths": 0, "mask": 1, "reset": 1}
+    given = {k: v for k, v in options.items() if v is not None}
+    return (
+        x,
+        state,
+        {k: spread(axes[k], np.asarray(v)) if k in axes else v for k, v in given.items()},
+        _count(batch),
+    )
+
+
+def _rows(size: int, axis: int, a: np.ndarray, batched: bool) -> np.ndarray:
+    return np.repeat(a if batched else np.expand_dims(a, axis), size, axis)
+
+
+def _data(a: Array) -> np.ndarray:
+    return a.data if isinstance(a, Tensor) else np.asarray(a)

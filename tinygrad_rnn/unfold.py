@@ -1,0 +1,153 @@
+"""A graph unfolded in time: its nodes in order, with their time steps, and gradients on the way.
+
+A traced loop and a checkpoint are one node each in the graph that was recorded. Here the calls that
+they stand for are run once more, and take the node's place: every step is there to be looked at.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import errors
+from .differentiate import rerun
+from .differentiate import run_again as checkpoint_again
+from .graph import Edges, Key, Leaf, Node, Sums, pull_node
+from .record import recording
+from .scan.loop import run_again as loop_again
+from .scan.loop import scanned
+from .tensor import Tensor, seed, wrap
+from .vjp import Array
+
+
+class Unfolded:
+    """What some Tensors were computed from.
+
+    nodes      oldest first: each after all that it depends on
+    real(key)  the value that stands in the place of another, or None where it is a constant
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.inner: dict[Node, list[Key | None]] = {}  # of a node that stands for a graph
+        self.spans: list[tuple[int, int, tuple[int, ...]]] = []  # numbers of nodes made here
+        self.steps: dict[Any, list[Node]] = {}
+        found: dict[Node, tuple[int, ...]] = {}
+        stack = [t._key[0] for t in tensors if t._key]
+        while stack:
+            node = stack.pop()
+            if node in found:
+                continue
+            if node.edges is None:
+                raise errors.graph_freed(node)
+            found[node] = self._order(node)
+            parents = [key for _, key, _ in node.edges]
+            if node.rule and node.rule.function in (rerun, scanned):
+                parents = [key for key in self._written_out(node, found[node]) if key]
+            stack += [parent for parent, _ in parents]
+        self.nodes = sorted(found.keys() - self.inner.keys(), key=found.__getitem__)
+
+    def _order(self, node: Node) -> tuple[int, ...]:
+        """A node's number; what was run once more comes where it was run first."""
+        at = bisect(self.spans, (node.id,)) - 1
+        if at >= 0 and node.id <= self.spans[at][1]:
+            return (*self.spans[at][2], node.id)
+        return (node.id,)
+
+    def _written_out(self, node: Node, order: tuple[int, ...]) -> list[Key | None]:
+        """Run once more what a node stands for: the keys of its results."""
+        start = Leaf(np.zeros(0)).id
+        if node.rule and node.rule.function is rerun:
+            with recording(place=node.place):
+                outs = checkpoint_again(**node.static)
+        else:
+            run, wanted = node.static["run"], node.static["wanted"]
+            given = run.inputs()
+            own = {v: wrap(given[v], *key) for v, key in wanted.items()}
+            outs = loop_again(run, own, node.place)
+        self.spans.append((start, Leaf(np.zeros(0)).id, order))
+        self.inner[node] = [out._key for out in outs]
+        return self.inner[node]
+
+    def real(self, key: Key | None) -> Key | None:
+        """The value itself, where a node only stands for the graph that made it."""
+        while key and key[0] in self.inner:
+            key = self.inner[key[0]][key[1]]
+        return key
+
+    def edges(self, node: Node) -> Edges:
+        """A node's edges, to the values themselves."""
+        real = [(i, self.real(key), kept) for i, key, kept in node.edges or ()]
+        return [(i, key, kept) for i, key, kept in real if key]
+
+    def seeds(self, *pairs: tuple[Tensor, Array]) -> dict[Key, Any]:
+        """Cotangents of Tensors, to pull back from; None for ones, where there is one element."""
+        found: dict[Key, Any] = {}
+        for y, gradient in pairs:
+            for key, g in seed(y, gradient).items():
+                target = self.real(key)
+                if target:
+                    found[target] = found[target] + g if target in found else g
+        return found
+
+    def pull(
+        self,
+        seeds: dict[Key, Any],
+        goal: Key | None = None,
+        see: Callable[[Node, Any], None] | None = None,
+        contributed: Callable[[Node, Any], None] | None = None,
+        within: Node | None = None,
+    ) -> None:
+        """Pull gradients back to the goal (None: to everything); nothing is freed, nothing kept.
+
+        see(node, g)             each node on the way, and its gradient (several outputs: a tuple)
+        contributed(node, part)  what one node adds to the gradient of the goal
+        within                   stay in the time step of this node, and do not walk through a seed
+        """
+        leads = set() if goal is None else {goal[0]}
+        nodes = self.nodes if within is None else self._step(within)
+        for node in nodes:
+            if goal is None or any(key[0] in leads for _, key, _ in self.edges(node)):
+                leads.add(node)
+        sums = _Parts(seeds, goal if contributed else None)
+        with recording(tracking=False):
+            for node in reversed(nodes):
+                g = sums.take(node, set(), {}) if node in leads else None
+                if g is None:
+                    continue
+                if see:
+                    see(node, g)
+                edges = [edge for edge in self.edges(node) if edge[1][0] in leads]
+                if within:
+                    edges = [edge for edge in edges if edge[1] not in seeds]
+                if edges:
+                    pull_node(node, edges, g, sums, None)
+                if contributed and goal in sums.own.totals:
+                    contributed(node, sums.own.totals.pop(goal))
+                    sums.own.owned.clear()
+
+    def _step(self, node: Node) -> list[Node]:
+        """The nodes of one time step of one loop, in order."""
+        if not self.steps:
+            for each in self.nodes:
+                self.steps.setdefault((each.place.call, each.place.t), []).append(each)
+        return self.steps[node.place.call, node.place.t]
+
+
+class _Parts(Sums):
+    """Sums in which the parts of one gradient, the goal's, are kept apart."""
+
+    def __init__(self, seeds: dict[Key, Any], goal: Key | None) -> None:
+        super().__init__(seeds, in_place=True)
+        self.goal, self.own = goal, Sums({}, in_place=True)
+
+    def add(self, key: Key, part: Array) -> None:
+        if key == self.goal:
+            self.own.add(key, part)
+        else:
+            super().add(key, part)
+
+    def buffer(self, key: Key) -> Any:
+        return self.own.buffer(key) if key == self.goal else super().buffer(key)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chrome as chrome  # a fixture
+from browser import errors, requests, show
 
 from tinygrad_rnn import __main__, demo
+from tinygrad_rnn.report import report
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,10 +39,38 @@ def test_only_the_birnn_sees_the_future(figures):
 def test_weights_can_be_loaded_again(figures):
     alphabet = "".join(sorted(set(demo.corpus())))
     model = demo.CharacterModel(alphabet, 100, np.random.default_rng(1))
-    (path,) = figures["files"]
+    path, _ = figures["files"]
     with np.load(path) as arrays:
         model.load_state_dict(arrays)
     assert model.sample("The ", 10, np.random.default_rng(0)).startswith("The ")
+
+
+def test_the_report_is_one_page_that_goes_through_hello_world(figures):
+    page = Path(figures["files"][1]).read_text(encoding="utf-8")
+    assert page.count("<svg ") == 7
+    assert page.count('class="steps"') == 1
+    assert "so far: 100.0%" in page
+    assert "An RNN sees the past" in page
+    assert len(page) < 1_000_000
+
+
+def test_the_report_in_a_browser(figures, chrome, tmp_path):
+    show(chrome, Path(figures["files"][1]).read_text(encoding="utf-8"), tmp_path)
+    count = lambda: chrome.find_element("css selector", ".count").text
+    assert count() == "21 / 21"
+    for button, expected in (("first", "1 / 21"), ("next", "2 / 21"), ("last", "21 / 21")):
+        chrome.find_element("css selector", f"[data-go={button}]").click()
+        assert count() == expected
+    assert errors(chrome) == []
+    assert all(address.startswith("file:") for address in requests(chrome))
+
+
+def test_the_report_in_japanese(figures):
+    model, _ = demo.hello_world(0)
+    page = report(model, demo.WORDS, [1.0, 0.5], 0, "ja")
+    assert '<html lang="ja">' in page
+    assert "勾配消失と勾配爆発" in page
+    assert "Vanishing" not in page
 
 
 def test_same_seed_same_numbers():

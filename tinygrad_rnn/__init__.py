@@ -16,7 +16,9 @@ from . import errors, init, rules, zoo
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
 from .exchange import from_torch, to_torch
+from .figures.drawing import draw
 from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
+from .insight import contributions, gradient_flow, sensitivity, state_jacobians
 from .losses import binary_cross_entropy, cross_entropy, mse, rmse
 from .module import Embedding, Linear, Module, Parameter
 from .optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
@@ -57,14 +59,17 @@ __all__ = [
     "checkpoint",
     "clip_grad_norm",
     "clip_grad_value",
+    "contributions",
     "cross_entropy",
     "defvjp",
     "detect_nonfinite",
+    "draw",
     "dropout",
     "errors",
     "from_torch",
     "generate",
     "grad",
+    "gradient_flow",
     "hvp",
     "init",
     "jvp",
@@ -77,9 +82,11 @@ __all__ = [
     "relu",
     "rmse",
     "rules",
+    "sensitivity",
     "sigmoid",
     "softmax",
     "softplus",
+    "state_jacobians",
     "to_torch",
     "vjp_of",
     "zoo",

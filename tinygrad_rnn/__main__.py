@@ -1,4 +1,4 @@
-"""`python -m tinygrad_rnn`: the demo. `... check ...`: one gradient. `... source ...`: a loop."""
+"""`python -m tinygrad_rnn`: the demo. `check`, `source`, `draw`: of what is yours."""
 
 from __future__ import annotations
 
@@ -22,17 +22,22 @@ def main(argv: list[str] | None = None) -> int:
         from .testing import emitted
 
         return emitted.main(given[1:])
+    if given[:1] == ["draw"]:
+        from .figures import drawn
+
+        return drawn.main(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn",
         description="The demo: gradients checked, text learnt, a task that needs the future.",
         epilog="Also: python -m tinygrad_rnn check --help (the gradient of a function of yours), "
-        "source --help (a cell's forward and BPTT as NumPy).",
+        "source --help (a cell's forward and BPTT as NumPy), draw --help (pictures).",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
     parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")
     parser.add_argument(
-        "--out", default="tinygrad_rnn_demo", metavar="DIR", help="where the weights go"
+        "--out", default="tinygrad_rnn_demo", metavar="DIR", help="where the files go"
     )
+    parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of report.html")
     arguments = parser.parse_args(given)
     if any(os.environ.get(name) != "1" for name in THREADS):
         # BLAS reads these when NumPy is loaded, which has happened: start again. With matrices
@@ -43,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # in step with the progress on stderr
-    run(seed=arguments.seed, quick=arguments.quick, out=arguments.out)
+    run(arguments.seed, arguments.quick, arguments.out, arguments.lang)
     return 0
 
 

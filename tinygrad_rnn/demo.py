@@ -3,7 +3,7 @@
 1. BPTT is right: the gradients of an RNN and a BiRNN against finite differences.
 2. It learns real text, character by character, and "hello world" by heart.
 3. Where the future decides, a BiRNN answers and an RNN can only guess.
-4. Its weights are in a file.
+4. BPTT made visible: report.html, to go through step by step. The weights are in a file.
 
 Everything here is a plain loop over the public names: copy what you like.
 """
@@ -25,16 +25,20 @@ from .losses import cross_entropy
 from .module import Linear, Module
 from .optim import Adam, clip_grad_norm
 from .recurrent import RNN, BiRNN
+from .report import report
 
 CHUNK = 25  # characters that BPTT goes back over
 
 
-def run(seed: int = 0, quick: bool = False, out: str = "tinygrad_rnn_demo") -> dict[str, Any]:
+def run(
+    seed: int = 0, quick: bool = False, out: str = "tinygrad_rnn_demo", lang: str = "en"
+) -> dict[str, Any]:
     """Run all parts, print as they go, and return the figures.
 
     run(seed=0, quick=True)["birnn accuracy"]      # 1.0
 
-    quick   fewer training steps, for tests; out: the folder for the weights, made if absent
+    quick   fewer training steps, for tests; out: the folder for the files, made if absent
+    lang    of the report: "en" or "ja"
     """
     started = time.perf_counter()
     figures: dict[str, Any] = {}
@@ -43,11 +47,14 @@ def run(seed: int = 0, quick: bool = False, out: str = "tinygrad_rnn_demo") -> d
     print("\n2. A character RNN learns real text (the Python reference that ships with Python)")
     model, learnt = characters(seed, 250 if quick else 2500)
     figures |= learnt
-    figures |= hello_world(seed)
+    words, recited = hello_world(seed)
+    figures |= recited
     print("\n3. The answer at time t is the input at time t + 1")
     figures |= future(seed, 100 if quick else 200)
     print("\n4. Files")
+    text = report(words, WORDS, learnt.pop("losses"), seed, lang)
     figures["files"] = [save(model, Path(out) / "characters.npz")]
+    figures["files"].append(write(text, Path(out) / "report.html"))
     print(f"\ndone in {time.perf_counter() - started:.0f} s")
     return figures
 
@@ -91,6 +98,10 @@ class CharacterModel(Module):
         self.rnn = RNN(RNNCell(size, hidden, rng=rng, dtype=np.float32))
         self.readout = Linear(hidden, size, rng=rng, dtype=np.float32)
         self.one_hot = np.eye(size, dtype=np.float32)
+
+    def codes(self, text: str) -> np.ndarray:
+        """A text as numbers, (T, 1)."""
+        return np.array([[self.alphabet.index(c)] for c in text])
 
     def loss(self, codes: np.ndarray) -> Any:
         """Nats per character for codes (T + 1, N): each character predicts the next."""
@@ -142,6 +153,7 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
 
     before = held_out()
     optimizer = Adam(model.parameters(), lr=3e-3)
+    losses = []
     for step in range(steps):
         starts = rng.integers(0, split - CHUNK - 1, 32)
         loss = model.loss(train[starts + np.arange(CHUNK + 1)[:, None]])
@@ -150,6 +162,7 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
         optimizer.lr = 3e-3 * (1 - 0.9 * step / steps)
         optimizer.step()
         optimizer.zero_grad()
+        losses.append(float(loss))
         progress(step, steps, loss)
     after = held_out()
     sample = model.sample("The ", 160, rng)
@@ -157,22 +170,25 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
     print(f"   nats per character, on text never seen: {before:.3f} before, {after:.3f} after")
     print(f"   the best guess without looking back (unigram entropy): {unigram:.3f}")
     print("   a sample: " + repr(sample))
-    return model, {"before": before, "after": after, "unigram": unigram, "sample": sample}
+    figures = {"before": before, "after": after, "unigram": unigram, "sample": sample}
+    return model, figures | {"losses": losses}
 
 
-def hello_world(seed: int) -> dict[str, str]:
+WORDS = "hello world"
+
+
+def hello_world(seed: int) -> tuple[CharacterModel, dict[str, str]]:
     """The tutorial's words, learnt by heart."""
-    words = "hello world"
-    model = CharacterModel("".join(sorted(set(words))), 16, np.random.default_rng(seed))
-    codes = np.array([[model.alphabet.index(c)] for c in words])
+    model = CharacterModel("".join(sorted(set(WORDS))), 16, np.random.default_rng(seed))
+    codes = model.codes(WORDS)
     optimizer = Adam(model.parameters(), lr=0.02)
     for _ in range(100):
         model.loss(codes).backward()
         optimizer.step()
         optimizer.zero_grad()
-    recited = model.sample("h", len(words) - 1, None)
+    recited = model.sample("h", len(WORDS) - 1, None)
     print(f"   given 'h', after 100 steps it recites: {recited!r}")
-    return {"recited": recited}
+    return model, {"recited": recited}
 
 
 # ----- 3 -----------------------------------------------------------------------------------------
@@ -209,6 +225,13 @@ def future(seed: int, steps: int) -> dict[str, float]:
 
 
 # ----- 4 and helpers -----------------------------------------------------------------------------
+
+
+def write(text: str, path: Path) -> str:
+    """A page, to be opened in any browser."""
+    path.write_text(text, encoding="utf-8", newline="\n")
+    print(f"   report:  {path}  (open it in a browser)")
+    return str(path)
 
 
 def save(model: Module, path: Path) -> str:

@@ -1,0 +1,281 @@
+"""The unrolled network as a picture: nothing overlaps, time in order, each weight only once."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from browser import chrome as chrome  # a fixture
+from browser import errors, requests, show
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import NETWORKS, birnn, encoder_decoder, long, rnn, x
+from svg_layout import labels, problems
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.canvas.words import JAPANESE
+from tinygrad_rnn.unfold import Unfolded
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(name, **more):
+    what, options = NETWORKS[name]()
+    return tg.draw(what, **options, **more)
+
+
+def texts(figure):
+    """Each label with the place of its anchor, subscripts as h_3."""
+    found = []
+    for element in ET.fromstring(figure.svg).iter(f"{SVG}text"):
+        low = element.find(f"{SVG}tspan")
+        text = (element.text or "") + ("" if low is None else f"_{low.text}")
+        found.append((text, float(element.get("x")), float(element.get("y"))))
+    return found
+
+
+def named(figure, pattern):
+    return [(text, x, y) for text, x, y in texts(figure) if re.fullmatch(pattern, text)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nothing_overlaps_and_the_size_is_small(name):
+    figure = drawn(name)
+    assert problems(figure.svg) == []
+    assert len(figure.svg) < 100_000
+    assert len(figure.html) < 300_000
+
+
+@given(
+    steps=st.integers(1, 40),
+    most=st.integers(1, 20),
+    cell=st.sampled_from([tg.RNNCell, tg.LSTMCell, tg.GRUCell]),
+    kind=st.sampled_from(["RNN", "reverse", "BiRNN", "stack"]),
+    lengths=st.booleans(),
+    truncate=st.one_of(st.none(), st.integers(1, 5)),
+)
+def test_nothing_overlaps_whatever_is_drawn(steps, most, cell, kind, lengths, truncate):
+    net = {
+        "RNN": lambda: tg.RNN(cell(3, 4, rng=0)),
+        "reverse": lambda: tg.RNN(cell(3, 4, rng=0), reverse=True),
+        "BiRNN": lambda: tg.BiRNN(cell(3, 4, rng=0), cell(3, 4, rng=1)),
+        "stack": lambda: tg.Chain(tg.RNN(cell(3, 4, rng=0)), tg.RNN(cell(4, 2, rng=1))),
+    }[kind]()
+    out = net(x(steps), lengths=[steps, steps // 2] if lengths else None, truncate=truncate)
+    figure = tg.draw((out.outputs**2).sum(), most=most)
+    assert problems(figure.svg) == []
+    shown = {text for text, _, _ in named(figure, r"x_\d+")}
+    assert len(shown) == min(steps, max(3, most))
+    assert {"x_0", f"x_{steps - 1}"} <= shown
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_time_runs_from_left_to_right(name):
+    figure = drawn(name)
+    for symbol in ("h", "→h", "←h", "x", "y"):
+        rows = {}
+        for text, at, y in named(figure, rf"{symbol}_\d+"):
+            rows.setdefault(y, []).append((at, int(text.split("_")[1])))
+        for row in rows.values():
+            times = [t for _, t in sorted(row)]
+            starts = [k for k, t in enumerate(times) if t == 0][1:]  # a decoder begins again
+            for part in np.split(times, starts):
+                assert list(part) == sorted(set(part.tolist()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_weight_stands_once(name):
+    what, options = NETWORKS[name]()
+    graph = Unfolded(what if isinstance(what, tg.Tensor) else what.outputs)
+    weights = {key for node in graph.nodes for _, key, _ in graph.edges(node) if not key[0].rule}
+    figure = tg.draw(what, **options)
+    assert len(named(figure, r"[\w.]+ \([\d, ]+\)")) == len(weights) > 0
+
+
+def test_weights_bear_the_layers_names_and_those_in_the_code():
+    assert {t for t, _, _ in named(drawn("own_loop"), r"\w+ \(.*\)")} == {"U (3, 4)", "V (4, 4)"}
+    found = {t for t, _, _ in named(drawn("generated"), r"\w+ \(.*\)")}
+    assert found == {"U (3, 4)", "V (4, 4)", "b (4)", "W (4, 3)", "b (3)"}
+    W = tg.Parameter(np.ones((3, 3)))
+    h = np.ones((1, 3))
+    for x_t in tg.Tensor(np.ones((2, 1, 3))):
+        h = np.tanh(np.matmul(h, W) + x_t)
+    loss = h.sum()
+    assert named(tg.draw(loss), r"W \(3, 3\)")
+    assert named(tg.draw(loss, names={"mine": W}), r"mine \(3, 3\)")
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_colour_is_the_gradient_flow_and_bars_are_the_contributions(scan):
+    net = tg.RNN(tg.LSTMCell(3, 4, rng=0), scan=scan)
+    out = net(x(6), lengths=[6, 4], return_states=True)
+    loss = (out.outputs**3).sum()
+    figure, flow = tg.draw(loss), tg.gradient_flow(loss, out)
+    parts = tg.contributions(loss, net.cell.V)
+    below = [text for text, _, _ in sorted(named(figure, r"[\d.e+-]+"), key=lambda t: t[1])]
+    for t, norm in enumerate(flow):
+        assert f"{norm:.2g}" in below
+        assert f"t = {t}\nh = [" in figure.svg or t == 5  # nothing has kept the last one
+    shares = [text for text, _, _ in sorted(named(figure, r"-?[\d.]+%"), key=lambda t: t[1])]
+    assert shares == [f"{share:.1%}".replace("-0.0", "0.0") for share in parts.shares]
+    assert "so far: 100.0%" in figure.frames[-1]
+    other = tg.draw(loss, parameter=net.cell.U)
+    assert named(other, "gradient of U")
+    assert named(figure, "gradient of V")
+
+
+def test_values_in_the_tooltips_are_those_of_the_run():
+    net = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    out = net(x(3, rows=1))
+    svg = tg.draw(out, (out.last**2).sum()).svg
+    for t in range(3):
+        first = " ".join(f"{v:.3g}" for v in out.outputs.data[t, 0])
+        assert f"h = [{first}]\ny = [{first}]" in svg
+
+
+def test_the_picture_is_the_same_with_scan_and_in_every_run(tmp_path):
+    assert tg.draw(rnn(False)[0]).frames == tg.draw(rnn(True)[0]).frames
+    for make in (birnn, encoder_decoder):
+        assert tg.draw(make()[0]).svg == tg.draw(make()[0]).svg
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from networks import *; import hashlib;"
+        "print(hashlib.sha256(tg.draw(stacked_birnns()[0]).html.encode()).hexdigest())"
+    )
+    folder = __file__.rpartition("/")[0] or "."
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code, folder],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": folder + "/.."},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in "12"
+    }  # fmt: skip
+    assert len(runs) == 1
+
+
+def test_drawing_leaves_everything_as_it_was():
+    net = tg.RNN(tg.GRUCell(3, 4, rng=0), scan=True)
+    out = net(x(4), return_states=True)
+    loss = (out.outputs**2).sum()
+    tg.draw(out, loss)
+    tg.draw(loss, out)  # either order
+    assert all(p.grad is None for p in net.parameters())
+    loss.backward()
+    with pytest.raises(tg.errors.GraphFreedError):
+        tg.draw(loss)
+
+
+def test_a_truncated_gradient_is_seen_to_stop():
+    figure = drawn("truncated")
+    assert figure.svg.count("<title>truncated: no gradient goes back further</title>") == 2
+    assert [t for t, _, _ in named(figure, r"h_\d+")] == [f"h_{t}" for t in range(8)]
+    assert len(named(figure, "0")) == 6  # steps that no gradient reaches
+    assert figure.svg.count("the gradient goes back") == 1
+
+
+def test_many_steps_are_folded():
+    figure = tg.draw(long()[0])
+    assert [t for t, _, _ in named(figure, r"h_\d+")] == [
+        *[f"h_{t}" for t in range(6)], *[f"h_{t}" for t in range(994, 1000)],
+    ]  # fmt: skip
+    assert len(named(figure, "…")) == 2
+    assert "988 more steps" in figure.svg
+    assert sum(float(t[:-1]) for t, _, _ in named(figure, r"-?[\d.]+%")) == pytest.approx(
+        100, abs=1
+    )
+
+
+def test_labels_are_the_users_and_must_fit():
+    figure = drawn("rnn")
+    shown = [text for text, _, _ in texts(figure)]
+    assert [c for c in shown if len(c) == 1 and c != "0"] == list("hello␣wo") + list("ello␣wor")
+    for options in ({"inputs": "hell"}, {"outputs": "helloworlds"}):
+        with pytest.raises(tg.errors.FigureError, match="labels for 8 steps"):
+            tg.draw(rnn()[0], **options)
+    both = tg.draw(encoder_decoder()[0], inputs=["a", "b", "c", "d", "<s>", "e", "f"])
+    assert named(both, "<s>")
+
+
+def test_forward_only_has_no_gradient():
+    figure = drawn("forward_only")
+    assert "dJ" not in figure.svg
+    assert len(figure.frames) == 3
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_labels_in_japanese(name):
+    figure = drawn(name, lang="ja")
+    assert problems(figure.svg) == []
+    english = [key for key in JAPANESE if len(key) > 8 and "{" not in key]
+    assert not [text for text in (*labels(figure.svg), *figure.frames) if text in english]
+    assert any(re.search("[ぁ-ん一-龠]", frame) for frame in figure.frames)
+
+
+def test_the_text_alternative_tells_what_is_seen():
+    description = ET.fromstring(drawn("birnn").svg).find(f"{SVG}desc").text
+    assert "6 time steps" in description
+    assert "U (3, 12), V (4, 12)" in description
+    assert "reverse: the gradient's norm is" in description
+
+
+def test_what_cannot_be_drawn_is_told():
+    with pytest.raises(tg.errors.FigureError, match="ndarray cannot be drawn"):
+        tg.draw(np.ones(3))
+    with pytest.raises(tg.errors.FigureError, match="draw what they return"):
+        tg.draw(tg.BiRNN(tg.RNNCell(3, 4, rng=0), tg.RNNCell(3, 4, rng=1)))
+    with pytest.raises(tg.errors.FigureError, match="expected 'unrolled'"):
+        tg.draw(rnn()[0], kind="unroled")
+    with pytest.raises(tg.errors.NoTimeError):
+        tg.draw(tg.Parameter(np.ones(())) * 2, kind="unrolled")
+    with pytest.raises(tg.errors.FigureError, match=r"\.svg or \.html"):
+        drawn("one_step").save("x.png")
+    with pytest.raises(tg.errors.FigureError, match="nothing was recorded"), tg.no_grad():
+        tg.draw(tg.RNN(tg.RNNCell(3, 4, rng=0))(x(3)))
+
+
+def test_states_as_a_map():
+    out = tg.RNN(tg.GRUCell(3, 4, rng=0))(x(5), return_states=True)
+    figure = tg.draw(out, kind="states", inputs="a b c")
+    assert problems(figure.svg) == []
+    assert named(figure, "␣")
+    assert len(re.findall('<rect class="(?:heat|cold)"', figure.svg)) >= 20
+
+
+# ----- in a browser ------------------------------------------------------------------------------
+
+
+def test_going_through_the_steps(chrome, tmp_path):
+    figure = drawn("rnn")
+    show(chrome, figure.html, tmp_path)
+    find = lambda css: chrome.find_elements("css selector", css)
+    assert "so far: 100.0%" in find(".caption .text")[0].text
+    faded = lambda: len(find(".tgfig .later"))
+    assert faded() == 0
+    key = lambda name: find("body")[0].send_keys(name)
+    from selenium.webdriver.common.keys import Keys
+
+    key(Keys.HOME)
+    counts = [faded()]
+    for _ in figure.frames[1:]:
+        key(Keys.ARROW_RIGHT)
+        counts.append(faded())
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 0
+    assert errors(chrome) == []
+    assert all(address.startswith("file:") for address in requests(chrome))
+
+
+@pytest.mark.parametrize("name", ["rnn", "birnn", "encoder_decoder", "stacked_birnns"])
+def test_labels_as_the_browser_sets_them(chrome, tmp_path, name):
+    show(chrome, drawn(name).html, tmp_path)
+    boxes = chrome.execute_script(
+        "return [...document.querySelectorAll('.tgfig text')].map(t => {"
+        "const b = t.getBBox(); return [t.textContent, b.x, b.y, b.x + b.width, b.y + b.height]})"
+    )
+    for k, (a, left, top, right, bottom) in enumerate(boxes):
+        for b, *other in boxes[k + 1 :]:
+            apart = right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+            near = min(bottom, other[3]) - max(top, other[1]) < 4  # lines above each other
+            assert apart or near, (a, b)

@@ -1,0 +1,1 @@
+"""Figures: what a run computes, as pictures: the graph, cells, unrolled networks, tasks."""

@@ -1,0 +1,82 @@
+"""Pictures on the shell: `python -m tinygrad_rnn draw 'cell.py:MyCell(3, 4)'`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..canvas.pen import Figure
+from ..cells import Cell
+from ..recurrent import RNN
+from ..shell import UsageError, constructed, run
+from ..tensor import Tensor
+from .drawing import draw
+from .tasks import TASKS
+
+EXAMPLE = "python -m tinygrad_rnn draw 'cell.py:MyCell(3, 4)'"
+
+
+def main(argv: list[str]) -> int:
+    """Draw a cell, folded or unrolled, or the task types. 0: drawn; 2: not.
+
+    main(["cell.py:MyCell(3, 4)", "--out", "cell.svg"])
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_rnn draw",
+        description="Draw a cell beside a feed-forward layer, or a layer unrolled in time.",
+        epilog=f"Example: {EXAMPLE} --steps 8 --out mine.html",
+    )
+    parser.add_argument(
+        "what",
+        help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted: a cell or a "
+        "layer; or a task type: tasks, " + ", ".join(TASKS),
+    )
+    parser.add_argument("--steps", type=int, metavar="T", help="unrolled in so many time steps")
+    parser.add_argument("--inputs", type=int, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--text", help="labels of the steps, one character each; sets --steps")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs (default 0)")
+    parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of the labels")
+    parser.add_argument("--out", help="x.svg or x.html; default: SVG to the standard output")
+    options = parser.parse_args(argv)
+    if options.what == "tasks" or options.what in TASKS:
+        return _given_out(draw(options.what, lang=options.lang), options.out)
+    return run("draw", options.what, EXAMPLE, lambda call, module: _drawn(call, module, options))
+
+
+def _drawn(call: str, module: ModuleType, options: Any) -> int:
+    thing = constructed(call, module)
+    if not isinstance(thing, Cell) and not hasattr(thing, "initial_state"):
+        raise UsageError(f"{call} is of type {type(thing).__name__}, no cell and no layer")
+    steps = len(options.text) if options.text else options.steps
+    if steps is None and isinstance(thing, (Cell, RNN)):
+        return _given_out(draw(thing, inputs=options.inputs, lang=options.lang), options.out)
+    layer = RNN(thing) if isinstance(thing, Cell) else thing
+    width = options.inputs or _width(layer)
+    if width is None:
+        raise UsageError(f"{call} does not say the width of x: add --inputs")
+    x = np.random.default_rng(options.seed).standard_normal((max(1, steps or 6), 1, width))
+    out = layer(Tensor(x, requires_grad=True))
+    loss = (out.last * out.last).sum()
+    return _given_out(draw(out, loss, inputs=options.text, lang=options.lang), options.out)
+
+
+def _width(layer: Any) -> int | None:
+    """The width of x, from the first cell in a layer."""
+    for part in (getattr(layer, "layers", [None])[0], getattr(layer, "forward_rnn", None)):
+        if part is not None:
+            return _width(part)
+    return getattr(getattr(layer, "cell", None), "inputs", None)
+
+
+def _given_out(figure: Figure, out: str | None) -> int:
+    if out is None:
+        sys.stdout.write(figure.svg)
+        return 0
+    figure.save(out)
+    print(f"{Path(out)}: {figure.title}")
+    return 0

@@ -1,0 +1,478 @@
+"""A recorded network, unrolled in time: the picture that the tutorials describe.
+
+Time runs from left to right, layers from bottom to top. Each weight is drawn once, with a line to
+every step that uses it. Colour is the size of the gradient at each state, and below everything is
+what each step contributes to one weight's gradient: BPTT, as one picture. Saved as HTML it can be
+gone through, step by step, forward and back.
+
+lanes.py reads the graph, measured.py has the gradients, grid.py says where everything stands; here
+it is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..canvas.charts import BLANKS
+from ..canvas.pen import Figure, Pen
+from ..canvas.words import say
+from ..errors import FigureError
+from ..graph import Key
+from ..nests import leaves
+from ..recurrent import RNNOutput
+from ..tensor import Tensor
+from ..unfold import Unfolded
+from .grid import BUS, ELLIPSIS, TALL, WIDE, Grid, Item
+from .lanes import Lanes, Row, values_kept
+from .measured import Measured, state_keys
+
+BARS = 56  # height of the tallest contribution
+FORTH, BACK = 14, 31  # heights of the arrows between states, from the top of a box
+
+
+def unrolled(
+    what: Any,
+    loss: Tensor | None = None,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    parameter: Tensor | None = None,
+    names: Any = None,
+    most: int = 12,
+    title: str = "",
+    lang: str = "en",
+) -> Figure:
+    """The network behind an RNNOutput or a loss, unrolled in time.
+
+        out = rnn(x)
+        unrolled(out, loss=tg.mse(out.last, target), inputs="hello")
+
+    what       an RNNOutput, or a Tensor computed by loops over time
+    loss       a Tensor with one element: gradients are drawn then; None: `what`, if it is one
+    inputs     a label for each input step (characters, words), sequence after sequence
+    outputs    a label for each output step
+    parameter  the weight whose contributions are shown; None: the one that acts on the state
+    names      dict of name -> Tensor or Module, or a Module: names of weights outside of layers
+    most       show at most so many steps of a loop; the rest is an ellipsis
+
+    Raises NoTimeError where nothing was recorded along time, FigureError for wrong labels.
+    """
+    tensors = leaves(what.outputs) if isinstance(what, RNNOutput) else [what]
+    roots = [t for t in tensors if isinstance(t, Tensor)]
+    if loss is None and isinstance(what, Tensor) and what.size == 1 and what.requires_grad:
+        loss = what
+    roots = roots if loss is None else [loss]
+    if not any(t.requires_grad for t in roots):
+        raise FigureError(
+            "nothing was recorded here: run the layer outside of tg.no_grad(), with Parameters"
+        )
+    lanes = Lanes(Unfolded(*roots), roots, names)
+    measured = None if loss is None else Measured(lanes, loss, parameter)
+    picture = _Picture(lanes, loss, measured, lang)
+    picture.label(inputs, outputs)
+    if isinstance(what, RNNOutput) and isinstance(what.outputs, Tensor):
+        picture.outputs = what.outputs.data
+    return picture.draw(max(3, most), title)
+
+
+class _Picture:
+    """Draws the rows of Lanes on a Grid."""
+
+    def __init__(
+        self, lanes: Lanes, loss: Tensor | None, measured: Measured | None, lang: str
+    ) -> None:
+        self.lanes, self.loss, self.measured, self.lang = lanes, loss, measured, lang
+        self.pen = Pen()
+        self.norms = measured.norms if measured else {}
+        self.labels: dict[tuple[Row, int], str] = {}
+        self.outputs: np.ndarray | None = None  # their values, where they are known
+        self.drawn: dict[Key, tuple[float, float]] = {}  # where each weight stands
+        self.share_at: dict[int, float] = {}  # what each frame adds to the weight's gradient
+        keys = dict.fromkeys(key for row in lanes.rows for key in row.weights)
+        self.colours = {key: k for k, key in enumerate(keys)}
+        self.known = values_kept(lanes.graph)
+        self.states = {row: state_keys(row, lanes.graph) for row in lanes.lanes.values()}
+        sizes = [norm for norm in self.norms.values() if 0 < norm < math.inf]
+        high = max(sizes, default=0.0)  # near-equal gradients shall look near-equal, hence / 10
+        self.scale = (max(min([*sizes, high / 10]), high * 1e-6), high)
+
+    def label(self, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> None:
+        """Give the user's labels to the steps; a row of outputs where nothing else shows them."""
+        if self.loss is None or outputs is not None:
+            self.lanes.add_outputs()
+        for what, labels, rows in (
+            ("inputs", inputs, [row for row in self.lanes.rows if row.kind == "input"]),
+            ("outputs", outputs, [row for row, _ in self.lanes.ends]),
+        ):
+            places = [(row, t) for row in rows for t in sorted(row.used)]
+            if labels is None:
+                continue
+            if len(labels) not in (len(places), len(rows[0].used)):
+                raise FigureError(
+                    f"{what}: {len(labels)} labels for {len(places)} steps: give one for each"
+                )
+            visible = ["".join(BLANKS.get(c, c) for c in str(label)) for label in labels]
+            self.labels |= dict(zip(places, visible, strict=False))
+
+    def draw(self, most: int, title: str) -> Figure:
+        """All of it."""
+        self.grid = Grid(self.lanes, most, self._weight_label, self._row_title)
+        for row in self.lanes.rows:
+            self._lines_below(row)
+            self._arrows_up(row)
+        for row in self.lanes.rows:
+            if row.kind == "lane":
+                self._states_go_on(row)
+            for item in self.grid.shown(row):
+                self._box(row, item)
+            self._title(row)
+        if self.loss is not None:
+            self._loss(self.loss)
+        if self.measured:
+            self._contributions(self.measured)
+            self._legend()
+        return self._figure(title)
+
+    # ----- boxes
+
+    def _box(self, row: Row, item: Item) -> None:
+        grid, pen, tip = self.grid, self.pen, self._tip(row, item)
+        x, y, tall, frame = (
+            grid.x[row.offset, item],
+            grid.top[row.level],
+            TALL[row.kind],
+            grid.at[row, item],
+        )
+        if item == ELLIPSIS:
+            pen.text(x + WIDE / 2, y + tall / 2 + 4, "…", size=18, tip=tip, frame=frame)
+        elif row.kind == "merge":
+            pen.box(x, y, say("merge", self.lang), WIDE, tall, tip=tip, frame=frame)
+        elif row.kind != "lane":
+            symbol = "x" if row.kind == "input" else "y"
+            given = self.labels.get((row, item), (symbol, str(item)))
+            pen.box(x, y, given, WIDE, tall, tip=tip, frame=frame)
+        else:  # its gradient comes later than the box itself, so that is drawn on its own
+            pen.box(x, y, "", WIDE, tall, tip=tip, frame=frame)
+            norm, middle = self.norms.get((row, item)), x + WIDE / 2
+            if norm is not None:
+                back, heat = grid.back(row, item), self._heat(norm)
+                pen.rect(x + 1, y + 1, WIDE - 2, tall - 2, "heat", heat, tip, back)
+                pen.text(middle, y + 34, _short(norm), size=11, kind="faint", frame=back)
+            name = (self._symbol(row), str(item))
+            pen.text(middle, y + (26 if norm is None else 18), name, frame=frame)
+
+    def _symbol(self, row: Row) -> str:
+        both = len({lane.reverse for lane in self.lanes.lanes.values()}) > 1
+        return ("←h" if row.reverse else "→h") if both else "h"
+
+    def _heat(self, norm: float) -> float:
+        """0 to 1, on a logarithmic scale from the smallest to the largest gradient."""
+        low, high = self.scale
+        if not norm or not high:
+            return 0.0
+        if not math.isfinite(norm):
+            return 0.9
+        return 0.06 + 0.84 * math.log(max(norm, low) / low) / math.log(high / low)
+
+    def _row_title(self, row: Row) -> list[str]:
+        """What stands to the left of a row."""
+        words = {"input": "inputs", "head": "outputs", "merge": ""}
+        if row.kind != "lane":
+            return [say(words[row.kind], self.lang)] if words[row.kind] else []
+        if not row.call:
+            return [say("a loop", self.lang)]
+        name, _, direction = row.title.rpartition(", ")
+        return [name, say(direction, self.lang)]
+
+    def _title(self, row: Row) -> None:
+        x, y, lines = self.grid.left[row.offset], self.grid.top[row.level], self._row_title(row)
+        if any(self.grid.adjacent(row, source) for source in row.before):  # an arrow comes in
+            self.pen.text(x, y - 8, ", ".join(lines), "start")
+            return
+        for k, line in enumerate(lines):
+            self.pen.text(x, y + 16 + 16 * k, line, "start", kind="faint" if k else "")
+
+    # ----- lines
+
+    def _states_go_on(self, row: Row) -> None:
+        """From state to state: the arrow forward, and the gradient's way back."""
+        grid, items, lang = self.grid, self.grid.shown(row), self.lang
+        toward, y = -1 if row.reverse else 1, self.grid.top[row.level]
+        out, into = (0, WIDE) if row.reverse else (WIDE, 0)  # the sides of a box
+        near = [source for source, t in row.before if grid.adjacent(row, (source, t))]
+        if not near:
+            end = grid.x[row.offset, items[0]] + into
+            self.pen.line(
+                [(end - 22 * toward, y + FORTH), (end, y + FORTH)], arrow=True,
+                tip=say("the initial state", lang), frame=grid.at[row, items[0]],
+            )  # fmt: skip
+        for source in near:
+            start = grid.edge(source, source.steps - 1) + WIDE
+            tip = say("the state goes on", lang)
+            self._forth_and_back(row, items[0], source, source.steps - 1, start, tip)
+        cut = row.call.truncate if row.call else None
+        for earlier, later in pairwise(items):
+            done = row.travel.index(later) if cut and later != ELLIPSIS else 1
+            tip = f"{self._symbol(row)}_{_name(earlier)} → t = {_name(later)}"
+            a, b = grid.x[row.offset, earlier] + out, grid.x[row.offset, later] + into
+            if cut and done % cut == 0:
+                words = say("truncated: no gradient goes back further", lang)
+                middle = (a + b) / 2
+                ends = [(middle, y + BACK - 7), (middle, y + BACK + 7)]
+                self.pen.line([(a, y + FORTH), (b, y + FORTH)], arrow=True, tip=tip,
+                              frame=grid.at[row, later])  # fmt: skip
+                self.pen.line(ends, "back", width=3, tip=words)
+            else:
+                self._forth_and_back(row, later, row, earlier, a, tip, b)
+
+    def _forth_and_back(
+        self, row: Row, later: Item, source: Row, earlier: Item, a: float, tip: str,
+        b: float | None = None,
+    ) -> None:  # fmt: skip
+        """A state's arrow to the next step; back to it its gradient's, unless that is 0."""
+        grid, y = self.grid, self.grid.top[row.level]
+        b = grid.x[row.offset, later] if b is None else b
+        self.pen.line([(a, y + FORTH), (b, y + FORTH)], arrow=True, tip=tip,
+                      frame=grid.at[row, later])  # fmt: skip
+        norm = self.norms.get((source, earlier))
+        if self.loss is None or norm == 0:
+            return
+        told = say("the gradient goes back", self.lang) + (f": {norm:.3g}" if norm else "")
+        self.pen.line([(b, y + BACK), (a, y + BACK)], "back dashed", arrow=True, tip=told,
+                      frame=grid.back(source, earlier))  # fmt: skip
+
+    def _arrows_up(self, row: Row) -> None:
+        """From the boxes below, around what stands between."""
+        for source in row.below:
+            for item in self.grid.shown(row):
+                if (source, item) in self.grid.at and item != ELLIPSIS:
+                    way = self.grid.around(source, item, self.grid.bottom(row), row.level)
+                    self.pen.line(way, arrow=True, below=True, radius=5,
+                                  frame=self.grid.at[row, item])  # fmt: skip
+
+    def _lines_below(self, row: Row) -> None:
+        """A line from each weight to every step that uses it; further lines to far states."""
+        buses = self.grid.buses[row]
+        apart = min(8.0, 24 / max(1, len(buses)))
+        for k, (kind, source) in enumerate(buses):
+            y, dx = self.grid.bottom(row) + 20 + BUS * k, 5 + apart * k
+            if kind == "weight":
+                self._weight(row, source, y, dx)
+            elif kind == "state":
+                words = say("the state goes on", self.lang)
+                self._far(row, self.grid.shown(row)[:1], source[0], source[1], y, dx, words)
+            else:
+                words = say("every step reads all of these", self.lang)
+                self._far(row, self.grid.shown(row), source, None, y, dx, words)
+
+    def _weight_label(self, key: Key) -> str:
+        return f"{self.lanes.names[key]} ({', '.join(map(str, key[0].shapes[key[1]]))})"
+
+    def _weight(self, row: Row, key: Key, y: float, dx: float) -> None:
+        grid, pen, colour, times = self.grid, self.pen, self.colours[key], row.weights[key]
+        users = [t for t in grid.shown(row) if t in times]
+        label = self._weight_label(key)
+        tip = say("{name}: one weight, used at {count} steps", self.lang, name=label,
+                  count=len(times))  # fmt: skip
+        if key in self.drawn:  # it stands elsewhere already: a line comes from there
+            x, y0 = self.drawn[key]
+            side = min(grid.left.values()) - 12 - 7 * colour
+            start = [(x, y0), (side, y0), (side, y)]
+        else:
+            x = grid.left[row.offset]
+            self.drawn[key] = (x, y)
+            start = [(x + pen.box(x, y - 10, label, height=20, colour=colour, tip=tip), y)]
+        end = max((grid.x[row.offset, t] for t in users), default=x) + dx
+        pen.line([*start, (end, y)], colour=colour, tip=tip, below=True, radius=4)
+        for t in users:
+            at = grid.x[row.offset, t] + dx
+            pen.line([(at, y), (at, grid.bottom(row))], colour=colour, below=True,
+                     tip=f"{self.lanes.names[key]}, t = {t}", frame=grid.at[row, t])  # fmt: skip
+
+    def _far(
+        self, row: Row, readers: list[Item], source: Row, t: int | None, y: float, dx: float,
+        tip: str,
+    ) -> None:  # fmt: skip
+        """A state of another row, or all of them, read from further away."""
+        grid, pen = self.grid, self.pen
+        items = grid.shown(source) if t is None else [grid.shown_as(source, t)]
+        starts = [grid.x[source.offset, item] + WIDE - dx for item in items]
+        ends = [grid.x[row.offset, item] + dx for item in readers]
+        for x in starts:
+            pen.line([(x, grid.bottom(source)), (x, y)], "edge dashed", below=True)
+        points = [*starts, *ends]
+        pen.line([(min(points), y), (max(points), y)], "edge dashed", below=True, tip=tip)
+        for x, item in zip(ends, readers, strict=True):
+            pen.line([(x, y), (x, grid.bottom(row))], "edge dashed", arrow=True,
+                     frame=grid.at[row, item])  # fmt: skip
+
+    # ----- the loss, and the gradient of one weight
+
+    def _loss(self, loss: Tensor) -> None:
+        """The loss above everything, and what it reads."""
+        grid, pen = self.grid, self.pen
+        xs = [grid.edge(row, t) + WIDE / 2 for row, used in self.lanes.ends for t in used]
+        middle, bus = (min(xs) + max(xs)) / 2, min(grid.top.values()) - 24
+        value, level = _value(loss), max(grid.top) + 1
+        pen.box(middle - 50, bus - 50, f"J = {value}", 100, 30, frame=grid.count,
+                tip=say("the loss: {value}", self.lang, value=value))  # fmt: skip
+        for row, used in self.lanes.ends:
+            for item in grid.shown(row):
+                if item in used:
+                    way = grid.around(row, item, bus, level)
+                    pen.line(way, below=True, radius=5, frame=grid.count)
+        if len(set(xs)) > 1:
+            pen.line([(min(xs), bus), (max(xs), bus)], below=True)
+        pen.line([(middle, bus), (middle, bus - 20)], arrow=True, frame=grid.count)
+
+    def _contributions(self, measured: Measured) -> None:
+        """Bars below the inputs: what each step gives to the gradient of one weight."""
+        grid, pen, weight = self.grid, self.pen, measured.weight
+        shares = {at: s for at, s in measured.shares.items() if math.isfinite(s)}
+        if weight is None or not shares:
+            return
+        up, down = max(0.0, *shares.values()), max(0.0, *[-s for s in shares.values()])
+        scale = BARS / max(up, down, 1e-300)
+        base, x = 40 + up * scale, min(grid.left.values())
+        pen.text(x, base - 14, say("gradient of {name}", self.lang, name=self._name(weight)),
+                 "start")  # fmt: skip
+        pen.text(x, base + 2, say("share of each step", self.lang), "start", kind="faint")
+        pen.line([(min(grid.x.values()) - 8, base), (grid.right + 8, base)], "grid", below=True)
+        for (offset, item), x in grid.x.items():
+            shown = grid.items[offset]
+            hidden = [t for t in range(grid.steps(offset)) if t not in shown]
+            times = [(offset, t) for t in (hidden if item == ELLIPSIS else [item])]
+            given = [shares[at] for at in times if at in shares]
+            if not given:
+                continue
+            share, size = sum(given), max(measured.sizes[at] for at in times if at in shares)
+            high = min(abs(share) * scale, BARS)
+            tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
+                      name=self._name(weight), t=_name(item), share=f"{share:.2%}",
+                      size=_short(size))  # fmt: skip
+            lanes = [row for row in self.lanes.lanes.values() if (row, item) in grid.at]
+            frame = max(grid.back(row, item) for row in lanes if row.offset == offset)
+            self.share_at[frame] = self.share_at.get(frame, 0.0) + share
+            y = base - high if share > 0 else base
+            pen.rect(x + 12, y, WIDE - 24, max(high, 0.5), tip=tip, frame=frame)
+            pen.text(x + WIDE / 2, base + 14 + down * scale, _percent(share), size=11, kind="faint",
+                     frame=frame)  # fmt: skip
+
+    def _legend(self) -> None:
+        """What the colours mean."""
+        low, high = self.scale
+        if not high:
+            return
+        x, y = min(self.grid.x.values()), self.pen.bottom + 20
+        left = min(self.grid.left.values())
+        self.pen.text(left, y + 10, say("colour: |dJ/dh|", self.lang), "start", 11, "faint")
+        self.pen.text(x - 6, y + 10, _short(low), "end", 11, "faint")
+        for k in range(6):
+            self.pen.rect(x + 16 * k, y, 16, 12, "heat", self._heat(low * (high / low) ** (k / 5)))
+        self.pen.text(x + 102, y + 10, _short(high), "start", 11, "faint")
+
+    # ----- words
+
+    def _name(self, key: Key) -> str:
+        return self.lanes.names.get(key, "w")
+
+    def _tip(self, row: Row, item: Item) -> str:
+        """What is known about a box: its value, and its gradient."""
+        if item == ELLIPSIS:
+            hidden = row.steps - len([t for t in self.grid.items[row.offset] if t != ELLIPSIS])
+            return say("{count} more steps", self.lang, count=hidden)
+        if row.kind != "lane":
+            return f"t = {item}"
+        lines = [f"{', '.join(self._row_title(row))}, t = {item}"]
+        for key in self.states[row].get(item, ()):
+            if key in self.known:
+                lines.append(f"{self._symbol(row)} = {_numbers(self.known[key])}")
+        if self.outputs is not None and row in [end for end, _ in self.lanes.ends]:
+            lines.append(f"y = {_numbers(self.outputs[item])}")
+        if (row, item) in self.norms:
+            lines.append(f"|dJ/dh| = {self.norms[row, item]:.4g}")
+        if row.call and row.call.valid is not None:
+            padded = np.size(row.call.valid[item]) - np.count_nonzero(row.call.valid[item])
+            held = say("padding in {count} rows: the state is held", self.lang, count=padded)
+            lines += [held] if padded else []
+        return "\n".join(lines)
+
+    def _figure(self, title: str) -> Figure:
+        lang, loops = self.lang, list(self.lanes.lanes.values())
+        names = " + ".join(dict.fromkeys(self._row_title(row)[0] for row in loops))
+        weights = ", ".join(map(self._weight_label, self.colours)) or "-"
+        told = [
+            say("{count} time steps from left to right.", lang, count=max(r.steps for r in loops)),
+            say("Each weight stands once and is used at every step: {weights}.", lang,
+                weights=weights),
+        ]  # fmt: skip
+        for row in loops if self.measured else []:
+            a, b = min(row.used), max(row.used)
+            told.append(say(
+                "{title}: the gradient's norm is {first} at t = {a} and {last} at t = {b}.", lang,
+                title=", ".join(self._row_title(row)), a=a, b=b,
+                first=_short(self.norms[row, a]), last=_short(self.norms[row, b]),
+            ))  # fmt: skip
+        title = title or say("{names}, unrolled in time", lang, names=names)
+        return self.pen.figure(title, " ".join(told), lang, self._captions())
+
+    def _captions(self) -> list[str]:
+        """What happens in each frame."""
+        lang, n = self.lang, self.grid.count
+        captions = [
+            say("Forward, {k} of {n}: {what}", lang, k=k + 1, n=n, what=self._reached(k, False))
+            for k in range(n)
+        ]
+        if self.loss is None:
+            return captions
+        captions.append(say("The loss: J = {value}", lang, value=_value(self.loss)))
+        so_far = 0.0
+        for k in range(n):
+            what = self._reached(n - 1 - k, True)
+            text = say("Backward, {k} of {n}: {what}", lang, k=k + 1, n=n, what=what)
+            if self.share_at and self.measured and self.measured.weight:
+                so_far += self.share_at.get(n + 1 + k, 0.0)
+                name = self._name(self.measured.weight)
+                share = _percent(so_far)
+                text += say("; dJ/d{name} so far: {share}", lang, name=name, share=share)
+            captions.append(text)
+        return captions
+
+    def _reached(self, frame: int, back: bool) -> str:
+        """The states of one frame, on the way back with the norms of their gradients."""
+        found = []
+        for (row, item), at in self.grid.at.items():
+            if row.kind == "lane" and at == frame:
+                name, norm = f"{self._symbol(row)}_{_name(item)}", self.norms.get((row, item))
+                found.append(f"|dJ/d{name}| = {norm:.3g}" if back and norm is not None else name)
+        return ", ".join(found)
+
+
+def _name(item: Item) -> str:
+    return "…" if item == ELLIPSIS else str(item)
+
+
+def _percent(share: float) -> str:
+    text = f"{share:.1%}"
+    return "0.0%" if text == "-0.0%" else text
+
+
+def _value(loss: Tensor) -> str:
+    return f"{loss.data.item():.4g}"
+
+
+def _short(value: float) -> str:
+    """A number in few characters: 0.12, 3.4e-05."""
+    return f"{value:.2g}"
+
+
+def _numbers(array: np.ndarray, most: int = 6) -> str:
+    """The first numbers of an array; of a batch its first row."""
+    row = array[0] if array.ndim > 1 and len(array) else array
+    text = " ".join(f"{v:.3g}" for v in np.ravel(row)[:most])
+    more = " …" if np.size(row) > most else ""
+    return f"[{text}{more}]" + (f" (1/{len(array)})" if array.ndim > 1 and len(array) > 1 else "")

@@ -58,6 +58,7 @@ def boxes(figure):
     return [part for part in found if "box" in part.get("class", "").split()]
 
 
+@np.errstate(all="ignore")  # random programs overflow
 @given(programs(), st.booleans(), st.booleans(), st.sampled_from(["en", "ja"]))
 def test_random_expressions_have_no_overlaps_and_every_leaf_once(program, values, gradients, lang):
     leaves = [tg.Tensor(np.full(2, 0.1 * k), requires_grad=True) for k in range(program[0])]
@@ -75,6 +76,7 @@ def test_random_expressions_have_no_overlaps_and_every_leaf_once(program, values
     assert all(leaf.grad is not None for leaf in leaves)
 
 
+@np.errstate(all="ignore")  # random programs overflow
 @given(programs())
 def test_gradients_in_the_picture_are_those_of_backward(program):
     leaves = [tg.Tensor(np.full(2, 0.1 * k), requires_grad=True) for k in range(program[0])]
@@ -90,6 +92,7 @@ def test_gradients_in_the_picture_are_those_of_backward(program):
             np.testing.assert_array_equal(part.outs[0].gradient, node.grad)
 
 
+@np.errstate(all="ignore")  # random programs overflow
 @given(programs())
 def test_a_function_is_drawn_as_its_tensor_is(program):
     leaves = [tg.Tensor(np.full(2, 0.1 * k), requires_grad=True) for k in range(program[0])]
@@ -258,6 +261,11 @@ def test_arguments_that_are_tensors_keep_their_gradients():
     graph(y, gradients=True)
     assert x.grad.tolist() == [7.0]
     assert "∂ 4" in texts(graph(lambda a: a * a, tg.Tensor(2.0), gradients=True))  # a constant
+
+
+def test_what_is_not_finite_is_drawn_without_warnings():
+    figure = graph(lambda a: np.log(a) * a, 0.0, values=True, gradients=True)
+    assert {"= -inf", "= nan"} <= set(texts(figure))
 
 
 def test_errors():

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "count"), [("README.md", 5), ("docs/gradient-testing.md", 5)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("README.md", 6), ("docs/gradient-testing.md", 5), ("docs/bptt.md", 5)]
+)
 def test_every_block_prints_what_its_comments_say(name, count, rule_of):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert len(blocks) == count

@@ -346,7 +346,8 @@ def _differentiate(found: Found) -> None:
     result = results[0]
     assert result.key is not None
     ones = np.ones(result.shape, result.key[0].dtypes[result.key[1]])
-    pulled = pull({result.key: ones}, {v.key for v in every if v.key}, retain=True)
+    with np.errstate(all="ignore"):
+        pulled = pull({result.key: ones}, {v.key for v in every if v.key}, retain=True)
     for value in every:
         if value.key is not None:
             value.gradient = pulled.get(value.key, np.zeros(value.shape))

@@ -161,7 +161,7 @@ class _Picture:
             if norm is not None:
                 back, heat = grid.back(row, item), self._heat(norm)
                 pen.rect(x + 1, y + 1, WIDE - 2, tall - 2, "heat", heat, tip, back)
-                pen.text(middle, y + 34, _short(norm), size=11, kind="faint", frame=back)
+                pen.text(middle, y + 34, _short(norm), size=11, frame=back)
             name = (self._symbol(row), str(item))
             pen.text(middle, y + (26 if norm is None else 18), name, frame=frame)
 

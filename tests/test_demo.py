@@ -49,7 +49,7 @@ def test_the_report_is_one_page_that_goes_through_hello_world(figures):
     page = Path(figures["files"][1]).read_text(encoding="utf-8")
     assert page.count("<svg ") == 7
     assert page.count('class="steps"') == 1
-    assert "so far: 100.0%" in page
+    assert "so far: 100.0 %" in page
     assert "An RNN sees the past" in page
     assert len(page) < 1_000_000
 

@@ -12,7 +12,9 @@ from svg_layout import labels, problems
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.errors import FigureError, GraphFreedError
-from tinygrad_rnn.figures.graph import MOST, Layout, Link, graph, recorded, traced
+from tinygrad_rnn.figures.graph import graph
+from tinygrad_rnn.figures.layered import Layout, Link
+from tinygrad_rnn.figures.parts import MOST, recorded, traced
 from tinygrad_rnn.graph import Leaf
 from tinygrad_rnn.record import record
 

@@ -118,9 +118,9 @@ def test_colour_is_the_gradient_flow_and_bars_are_the_contributions(scan):
     for t, norm in enumerate(flow):
         assert f"{norm:.2g}" in below
         assert f"t = {t}\nh = [" in figure.svg or t == 5  # nothing has kept the last one
-    shares = [text for text, _, _ in sorted(named(figure, r"-?[\d.]+%"), key=lambda t: t[1])]
-    assert shares == [f"{share:.1%}".replace("-0.0", "0.0") for share in parts.shares]
-    assert "so far: 100.0%" in figure.frames[-1]
+    shares = [text for text, _, _ in sorted(named(figure, r"-?[\d.]+ %"), key=lambda t: t[1])]
+    assert shares == [f"{100 * share:.1f} %".replace("-0.0", "0.0") for share in parts.shares]
+    assert "so far: 100.0 %" in figure.frames[-1]
     other = tg.draw(loss, parameter=net.cell.U)
     assert named(other, "gradient of U")
     assert named(figure, "gradient of V")
@@ -131,7 +131,7 @@ def test_values_in_the_tooltips_are_those_of_the_run():
     out = net(x(3, rows=1))
     svg = tg.draw(out, (out.last**2).sum()).svg
     for t in range(3):
-        first = " ".join(f"{v:.3g}" for v in out.outputs.data[t, 0])
+        first = ", ".join(f"{v:.4g}" for v in out.outputs.data[t, 0])
         assert f"h = [{first}]\ny = [{first}]" in svg
 
 
@@ -182,9 +182,8 @@ def test_many_steps_are_folded():
     ]  # fmt: skip
     assert len(named(figure, "…")) == 2
     assert "988 more steps" in figure.svg
-    assert sum(float(t[:-1]) for t, _, _ in named(figure, r"-?[\d.]+%")) == pytest.approx(
-        100, abs=1
-    )
+    shares = [float(text[:-2]) for text, _, _ in named(figure, r"-?[\d.]+ %")]
+    assert sum(shares) == pytest.approx(100, abs=1)
 
 
 def test_labels_are_the_users_and_must_fit():
@@ -250,7 +249,7 @@ def test_going_through_the_steps(chrome, tmp_path):
     figure = drawn("rnn")
     show(chrome, figure.html, tmp_path)
     find = lambda css: chrome.find_elements("css selector", css)
-    assert "so far: 100.0%" in find(".caption .text")[0].text
+    assert "so far: 100.0 %" in find(".caption .text")[0].text
     faded = lambda: len(find(".tgfig .later"))
     assert faded() == 0
     key = lambda name: find("body")[0].send_keys(name)

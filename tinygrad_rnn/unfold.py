@@ -7,7 +7,7 @@ they stand for are run once more, and take the node's place: every step is there
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .record import recording
 from .scan.loop import run_again as loop_again
 from .scan.loop import scanned
 from .tensor import Tensor, seed, wrap
-from .vjp import Array
+from .vjp import OUT, XS, Array
 
 
 class Unfolded:
@@ -134,6 +134,21 @@ class Unfolded:
             for each in self.nodes:
                 self.steps.setdefault((each.place.call, each.place.t), []).append(each)
         return self.steps[node.place.call, node.place.t]
+
+
+def kept_by(node: Node, edges: Edges) -> Iterator[tuple[Key, Any]]:
+    """What a node has kept for the way back: values, and whose they are."""
+    rule, keys = node.rule, {i: key for i, key, _ in edges}
+    for i, _, kept in edges if rule else ():
+        assert rule is not None
+        for ask, value in zip(rule.asks[0 if rule.shared else i] or (), kept, strict=True):
+            pairs: list[tuple[Key | None, Any]] = [(keys.get(ask), value)]
+            if ask == XS:
+                pairs = [(keys.get(len(rule.vjps) + k), x) for k, x in enumerate(value)]
+            elif ask == OUT:
+                outs = value if node.several else (value,)
+                pairs = [((node, slot), out) for slot, out in enumerate(outs)]
+            yield from ((key, value) for key, value in pairs if key is not None)
 
 
 class _Parts(Sums):

@@ -1,7 +1,7 @@
 """A recurrent cell, folded, beside a feed-forward layer: what goes back, and what does not.
 
 The cell's step runs once; `simplified` makes what it did fit for a textbook (a product with a
-weight is the weight's box, a sum of several terms is one +); the layout is that of graph.py, turned
+weight is the weight's box, a sum of several terms is one +); the layout is that of graphs, turned
 so that the input comes from below.
 """
 
@@ -22,21 +22,9 @@ from ..errors import FigureError, TinygradError, TraceError, not_a_cell
 from ..module import Linear, Module, find
 from ..nests import leaves, map_tree
 from ..record import recording
-from .graph import (
-    MOST,
-    ORDERED,
-    Layout,
-    Link,
-    Look,
-    Notes,
-    Part,
-    Value,
-    digits,
-    lettered,
-    meaning,
-    parts_of,
-    sign,
-)
+from .graph import ORDERED, Look, digits, lettered, meaning, sign
+from .layered import Layout, Link
+from .parts import MOST, Notes, Part, Value, parts_of
 
 ROW, LANE, AIR = 38, 14, 24  # between states that come in; between their loops; around the frame
 

@@ -13,8 +13,6 @@ import linecache
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..errors import no_time_steps
 from ..graph import Key, Leaf, Node
 from ..module import Module
@@ -323,19 +321,3 @@ def named_in_source(node: Node, argument: int) -> str:
     if isinstance(operand, ast.Attribute):
         return operand.attr
     return operand.id if isinstance(operand, ast.Name) else ""
-
-
-def values_kept(graph: Unfolded) -> dict[Key, np.ndarray]:
-    """What the graph still knows of its values: what the nodes kept for the way back."""
-    found: dict[Key, np.ndarray] = {}
-    for node in graph.nodes:
-        rule, edges = node.rule, graph.edges(node)
-        keys = {i: key for i, key, _ in edges}
-        for i, _, kept in edges:
-            asks = (rule.asks[0 if rule.shared else i] if rule else None) or ()
-            for ask, value in zip(asks, kept, strict=True):
-                if isinstance(value, np.ndarray) and ask >= 0 and ask in keys:
-                    found[keys[ask]] = value
-                elif isinstance(value, np.ndarray) and ask == -1:
-                    found[node, 0] = value
-    return found

@@ -26,9 +26,10 @@ from ..graph import Key
 from ..nests import leaves
 from ..recurrent import RNNOutput
 from ..tensor import Tensor
-from ..unfold import Unfolded
+from ..unfold import Unfolded, kept_by
+from .graph import short
 from .grid import BUS, ELLIPSIS, TALL, WIDE, Grid, Item
-from .lanes import Lanes, Row, values_kept
+from .lanes import Lanes, Row
 from .measured import Measured, state_keys
 
 BARS = 56  # height of the tallest contribution
@@ -94,7 +95,11 @@ class _Picture:
         self.share_at: dict[int, float] = {}  # what each frame adds to the weight's gradient
         keys = dict.fromkeys(key for row in lanes.rows for key in row.weights)
         self.colours = {key: k for k, key in enumerate(keys)}
-        self.known = values_kept(lanes.graph)
+        self.known = {
+            key: value
+            for node in lanes.graph.nodes
+            for key, value in kept_by(node, lanes.graph.edges(node))
+        }
         self.states = {row: state_keys(row, lanes.graph) for row in lanes.lanes.values()}
         sizes = [norm for norm in self.norms.values() if 0 < norm < math.inf]
         high = max(sizes, default=0.0)  # near-equal gradients shall look near-equal, hence / 10
@@ -352,7 +357,7 @@ class _Picture:
             share, size = sum(given), max(measured.sizes[at] for at in times if at in shares)
             high = min(abs(share) * scale, BARS)
             tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
-                      name=self._name(weight), t=_name(item), share=f"{share:.2%}",
+                      name=self._name(weight), t=_name(item), share=_percent(share),
                       size=_short(size))  # fmt: skip
             lanes = [row for row in self.lanes.lanes.values() if (row, item) in grid.at]
             frame = max(grid.back(row, item) for row in lanes if row.offset == offset)
@@ -390,9 +395,9 @@ class _Picture:
         lines = [f"{', '.join(self._row_title(row))}, t = {item}"]
         for key in self.states[row].get(item, ()):
             if key in self.known:
-                lines.append(f"{self._symbol(row)} = {_numbers(self.known[key])}")
+                lines.append(f"{self._symbol(row)} = {_first_row(self.known[key])}")
         if self.outputs is not None and row in [end for end, _ in self.lanes.ends]:
-            lines.append(f"y = {_numbers(self.outputs[item])}")
+            lines.append(f"y = {_first_row(self.outputs[item])}")
         if (row, item) in self.norms:
             lines.append(f"|dJ/dh| = {self.norms[row, item]:.4g}")
         if row.call and row.call.valid is not None:
@@ -457,8 +462,8 @@ def _name(item: Item) -> str:
 
 
 def _percent(share: float) -> str:
-    text = f"{share:.1%}"
-    return "0.0%" if text == "-0.0%" else text
+    text = f"{100 * share:.1f} %"
+    return "0.0 %" if text == "-0.0 %" else text
 
 
 def _value(loss: Tensor) -> str:
@@ -470,9 +475,7 @@ def _short(value: float) -> str:
     return f"{value:.2g}"
 
 
-def _numbers(array: np.ndarray, most: int = 6) -> str:
+def _first_row(array: np.ndarray) -> str:
     """The first numbers of an array; of a batch its first row."""
-    row = array[0] if array.ndim > 1 and len(array) else array
-    text = " ".join(f"{v:.3g}" for v in np.ravel(row)[:most])
-    more = " …" if np.size(row) > most else ""
-    return f"[{text}{more}]" + (f" (1/{len(array)})" if array.ndim > 1 and len(array) > 1 else "")
+    batch = array.ndim > 1 and len(array) > 1
+    return f"[{short(array[0] if batch else array)}]" + (f" (1/{len(array)})" if batch else "")

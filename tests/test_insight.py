@@ -118,6 +118,28 @@ def test_a_loop_of_ones_own_counts_every_use_in_a_step():
     np.testing.assert_allclose(parts.norms, np.sqrt((parts.steps**2).sum(axis=(1, 2))))
 
 
+def test_a_checkpoint_inside_a_step_belongs_to_the_step():
+    rng = np.random.default_rng(0)
+    W = tg.Parameter(rng.normal(size=(H, H)))
+
+    def run(around):
+        h = np.ones((2, H))
+        for x_t in tg.Tensor(rng.normal(size=(3, 2, H)) * 0 + 0.2):
+            h = around(lambda x_t, h: np.tanh(x_t + h @ W))(x_t, h)
+        return (h**2).sum()
+
+    plain, saved = (tg.contributions(run(f), W) for f in (lambda f: f, tg.checkpoint))
+    np.testing.assert_allclose(saved.steps, plain.steps, rtol=1e-13)
+    assert saved.steps.any(axis=(1, 2)).all()
+
+
+def test_steps_that_no_gradient_reaches_are_there_too():
+    net = layer("reverse GRU")
+    parts = tg.contributions(net(np.ones((6, 1, C)), truncate=2).last.sum(), net.cell.V)
+    assert len(parts.steps) == 6
+    assert parts.steps.any(axis=(1, 2)).tolist() == [True, True, False, False, False, False]
+
+
 def test_rows_of_an_embedding_that_is_read_step_by_step():
     embedding, rnn = tg.Embedding(5, C, rng=0), layer("GRU")
     codes, h = np.array([[0, 1], [1, 1], [4, 0]]), np.zeros((2, H))

@@ -1,5 +1,6 @@
 """The unrolled network as a picture: nothing overlaps, time in order, each weight only once."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -94,6 +95,65 @@ def test_each_weight_stands_once(name):
     assert len(named(figure, r"[\w.]+ \([\d, ]+\)")) == len(weights) > 0
 
 
+def test_the_input_is_no_weight_though_it_needs_a_gradient():
+    net = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    figure = tg.draw(net(tg.Tensor(x(4), requires_grad=True)).last.sum())
+    assert len(named(figure, r"[\w.]+ \([\d, ]+\)")) == 3
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "forward_only"])
+def test_the_weight_whose_gradient_is_shown_is_the_one_that_acts_on_the_state(name):
+    what, options = NETWORKS[name]()
+    # in one step nothing comes from another one; a generated output comes back as the input
+    others = {"stacked_cell": "cells.0.V", "one_step": "U", "generated": "U"}
+    assert named(tg.draw(what, **options), f"gradient of {others.get(name, 'V')}")
+
+
+def ends(path):
+    """The corners of a line: every point that its path names."""
+    numbers = [float(v) for v in re.findall(r"-?[\d.]+", path)]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_lines_run_around_boxes_and_labels(name):
+    root = ET.fromstring(drawn(name).svg)
+    number = lambda element, key: float(element.get(key))
+    boxes = [
+        (number(r, "x"), number(r, "y"), number(r, "width"), number(r, "height"))
+        for r in root.iter(f"{SVG}rect")
+        if (r.get("class") or "").startswith("box")
+    ]
+    titles = [
+        (number(t, "x"), number(t, "y") - 10, 6 * len("".join(t.itertext())), 10)
+        for t in root.iter(f"{SVG}text")
+        if t.get("text-anchor") == "start"
+    ]
+    crossed = []
+    for path in root.iter(f"{SVG}path"):
+        if "line" not in path.get("class") or "dashed" in path.get("class"):
+            continue  # what is read from far away passes behind
+        corners = ends(path.get("d"))
+        for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+            for left, top, wide, high in boxes + titles:
+                inside = (
+                    min(x0, x1) < left + wide - 1
+                    and max(x0, x1) > left + 1
+                    and min(y0, y1) < top + high - 1
+                    and max(y0, y1) > top + 1
+                )
+                crossed += [path.get("d")] if inside else []
+    assert not crossed
+
+
+def test_arrows_arrive_from_below():
+    for name in ("birnn", "stacked_birnns"):
+        for path in ET.fromstring(drawn(name).svg).iter(f"{SVG}path"):
+            if path.get("class") == "line edge" and "Q" in path.get("d"):
+                (x0, _), (x1, _) = ends(path.get("d"))[-2:]
+                assert x0 == x1
+
+
 def test_weights_bear_the_layers_names_and_those_in_the_code():
     assert {t for t, _, _ in named(drawn("own_loop"), r"\w+ \(.*\)")} == {"U (3, 4)", "V (4, 4)"}
     found = {t for t, _, _ in named(drawn("generated"), r"\w+ \(.*\)")}
@@ -140,8 +200,10 @@ def test_the_picture_is_the_same_with_scan_and_in_every_run(tmp_path):
     for make in (birnn, encoder_decoder):
         assert tg.draw(make()[0]).svg == tg.draw(make()[0]).svg
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from networks import *; import hashlib;"
-        "print(hashlib.sha256(tg.draw(stacked_birnns()[0]).html.encode()).hexdigest())"
+        "import sys; sys.path.insert(0, sys.argv[1]); from networks import *; import hashlib\n"
+        "for make in NETWORKS.values():\n"
+        "    what, options = make()\n"
+        "    print(hashlib.sha256(tg.draw(what, **options).html.encode()).hexdigest())"
     )
     folder = __file__.rpartition("/")[0] or "."
     runs = {
@@ -153,6 +215,7 @@ def test_the_picture_is_the_same_with_scan_and_in_every_run(tmp_path):
         for seed in "12"
     }  # fmt: skip
     assert len(runs) == 1
+    assert len(runs.pop().split()) == len(NETWORKS)
 
 
 def test_drawing_leaves_everything_as_it_was():
@@ -173,6 +236,7 @@ def test_a_truncated_gradient_is_seen_to_stop():
     assert [t for t, _, _ in named(figure, r"h_\d+")] == [f"h_{t}" for t in range(8)]
     assert len(named(figure, "0")) == 6  # steps that no gradient reaches
     assert figure.svg.count("the gradient goes back") == 1
+    assert {f"<title>V, t = {t}</title>" in figure.svg for t in range(8)} == {True}
 
 
 def test_many_steps_are_folded():

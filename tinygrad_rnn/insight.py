@@ -113,7 +113,7 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
         t = node.place.t
         parts[t] = parts[t] + part if t in parts else np.array(part)
 
-    graph.pull(graph.seeds((loss, None)), goal, contributed=contributed)
+    graph.pull(graph.seeds(loss), goal, contributed=contributed)
     length = steps_of(graph)
     if not length:
         raise errors.no_time_steps()
@@ -344,7 +344,7 @@ def gradients_at(
             if (node, slot) in wanted:
                 total[node, slot] = part
 
-    graph.pull(graph.seeds((loss, None)), see=see)
+    graph.pull(graph.seeds(loss), see=see)
     found: dict[Any, list[tuple[int, Any, Any]]] = {}
     for step, some in parts.items():
         found[step] = []

@@ -82,15 +82,10 @@ class Unfolded:
         real = [(i, self.real(key), kept) for i, key, kept in node.edges or ()]
         return [(i, key, kept) for i, key, kept in real if key]
 
-    def seeds(self, *pairs: tuple[Tensor, Array]) -> dict[Key, Any]:
-        """Cotangents of Tensors, to pull back from; None for ones, where there is one element."""
-        found: dict[Key, Any] = {}
-        for y, gradient in pairs:
-            for key, g in seed(y, gradient).items():
-                target = self.real(key)
-                if target:
-                    found[target] = found[target] + g if target in found else g
-        return found
+    def seeds(self, loss: Tensor) -> dict[Key, Any]:
+        """What the way back starts from: 1, at a Tensor with one element."""
+        real = [(self.real(key), g) for key, g in seed(loss, None).items()]
+        return {key: g for key, g in real if key}
 
     def pull(
         self,

@@ -11,7 +11,7 @@ import ast
 import itertools
 import linecache
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import no_time_steps
 from ..graph import Key, Leaf, Node
@@ -38,6 +38,7 @@ class Row:
     carried: dict[int, set[Key]] = field(default_factory=dict)  # what other steps read of each
     left: dict[int, set[Key]] = field(default_factory=dict)  # what others than the lane read
     call: Any = None
+    number: int = 0  # lanes are numbered in the order of their first step
     offset: int = 0  # columns to the left of the first step
     level: int = 0
 
@@ -47,40 +48,51 @@ class Row:
         return list(range(self.steps))[:: -1 if self.reverse else 1]
 
 
-Source = tuple[Row, int] | Key  # a step of a lane, or a weight
+class Reach(NamedTuple):
+    """What a value was made of, seen from outside of all loops."""
+
+    steps: set[tuple[Row, int]]
+    weights: set[Key]
+
+    def ordered(self) -> tuple[list[tuple[Row, int]], list[Key]]:
+        """Sets have an order of their own in every run; pictures must not."""
+        return (
+            sorted(self.steps, key=lambda step: (step[0].number, step[1])),
+            sorted(self.weights, key=lambda key: (key[0].id, key[1])),
+        )
 
 
 class Lanes:
     """The rows of a recorded graph, and the names of the weights.
 
     rows   bottom to top: those that read come after those that they read
-    names  of each weight, with its shape
+    lanes  the rows that are loops, by the call that ran them (of one's own loop: its place)
+    names  of each weight
     ends   which rows the drawn Tensor itself reads, and at which steps
     """
 
     def __init__(self, graph: Unfolded, roots: list[Tensor], names: Any = None) -> None:
         self.graph = graph
         self.lanes: dict[Any, Row] = {}
-        self.reach: dict[Node, set[Source]] = {}  # untimed nodes: what they were made of
-        self.slices: dict[Node, dict[int | None, set[Source]]] = {}
-        self.cross: dict[Row, dict[int, set[tuple[bool, Source]]]] = {}
-        self.heads: list[tuple[set[Key], set[tuple[Row, int]]]] = []
+        self.rows: list[Row] = []
+        self.reach: dict[Node, Reach] = {}  # of nodes outside of loops
+        self.iterated: dict[Row, set[Node]] = {}  # arrays that a lane reads step by step
+        self.cross: dict[Row, dict[int, Reach]] = {}  # what else its steps read, by time
+        self.heads: list[tuple[set[Key], Reach]] = []  # weights used outside, and on what
         self.uses: dict[Key, tuple[Node, int]] = {}  # of weights: where first
         for node in graph.nodes:
             if node.place.t is None:
                 self._outside(node)
             else:
-                self._inside(node)
+                self._inside(node, node.place.t)
         if not self.lanes:
             raise no_time_steps()
         for lane in self.lanes.values():
             self._complete(lane)
         self._named(names)
-        self.rows: list[Row] = []
         for lane in self.lanes.values():
             self._placed(lane)
-        ends = [self._sources(graph.real(root._key)) for root in roots]
-        self.ends = self._top({s for end in ends for s in end})
+        self.ends = self._top(self._union([graph.real(root._key) for root in roots]))
 
     # ----- reading the graph
 
@@ -88,16 +100,16 @@ class Lanes:
         place = node.place
         key = place.call or (place.path, place.direction)
         if key not in self.lanes:
-            reverse = place.direction == "reverse"
             title = ", ".join(part for part in (place.path, place.direction) if part)
             steps = len(leaves(place.call.x)[0]) if place.call else 0
-            self.lanes[key] = Row("lane", steps, title, reverse, call=place.call)
+            lane = Row("lane", steps, title, place.direction == "reverse", call=place.call)
+            lane.number = len(self.lanes)
+            self.lanes[key] = lane
         return self.lanes[key]
 
-    def _inside(self, node: Node) -> None:
+    def _inside(self, node: Node, t: int) -> None:
         """A node of a step: which weights it uses, what it reads from other steps and rows."""
-        row, t = self._lane(node), node.place.t
-        assert t is not None
+        row = self._lane(node)
         row.used.add(t)
         row.steps = max(row.steps, t + 1)
         for i, key, _ in self.graph.edges(node):
@@ -108,25 +120,45 @@ class Lanes:
             elif parent.place.t is not None and self._lane(parent) is row:
                 if parent.place.t != t:
                     row.carried.setdefault(parent.place.t, set()).add(key)
+            elif parent.rule and parent.rule.function is unstack:
+                self.iterated.setdefault(row, set()).add(parent)
             else:
-                along = bool(parent.rule and parent.rule.function is unstack)
-                found = self._slice(parent, key[1]) if along else self._sources(key)
-                here = self.cross.setdefault(row, {}).setdefault(t, set())
-                here.update((along, source) for source in found)
+                here = self.cross.setdefault(row, {}).setdefault(t, Reach(set(), set()))
+                steps, weights = self._reach(key)
+                here.steps.update(steps)
+                here.weights.update(weights)
 
     def _outside(self, node: Node) -> None:
         """A node of no step: what it was made of."""
         edges = self.graph.edges(node)
-        found: set[Source] = set()
+        found = self._union([key for _, key, _ in edges])
+        self.reach[node] = found
+        weights = set()
         for i, key, _ in edges:
-            found |= self._sources(key)
             if isinstance(key[0], Leaf):
                 self.uses.setdefault(key, (node, i))
-        self.reach[node] = found
-        steps = {s for s in found if isinstance(s[0], Row)}
-        weights = {key for _, key, _ in edges if isinstance(key[0], Leaf)}
-        if steps and weights:
-            self.heads.append((weights, steps))
+                weights.add(key)
+        if found.steps and weights:
+            self.heads.append((weights, found))
+
+    def _reach(self, key: Key) -> Reach:
+        node = key[0]
+        if isinstance(node, Leaf):
+            return Reach(set(), {key})
+        if node.place.t is None:
+            return self.reach[node]
+        lane = self._lane(node)
+        lane.left.setdefault(node.place.t, set()).add(key)
+        return Reach({(lane, node.place.t)}, set())
+
+    def _union(self, keys: list[Key | None]) -> Reach:
+        found = [self._reach(key) for key in keys if key]
+        if len(found) == 1:
+            return found[0]
+        return Reach(
+            {step for each in found for step in each.steps},
+            {key for each in found for key in each.weights},
+        )
 
     def _complete(self, lane: Row) -> None:
         """A layer has run all its steps, those before a truncation too: no gradient gets there."""
@@ -136,55 +168,26 @@ class Lanes:
                 for times in lane.weights.values():
                     times |= lane.used
 
-    def _slice(self, node: Node, slot: int) -> set[Source]:
-        """What one step of an iterated array was made of: if it can be told, of the same step."""
-        if node not in self.slices:
-            self.slices[node] = {}
-            for source in self.reach[node]:
-                at = source[1] if isinstance(source[0], Row) else None
-                self.slices[node].setdefault(at, set()).add(source)
-        same, weights = (self.slices[node].get(k, set()) for k in (slot, None))
-        if node.edges and isinstance(node.edges[0][1][0], Leaf):
-            return set()  # x itself
-        return same | weights if same else self.reach[node]
-
-    def _sources(self, key: Key | None) -> set[Source]:
-        """The steps of lanes and the weights that a value was made of, seen from outside."""
-        if key is None:
-            return set()
-        node = key[0]
-        if isinstance(node, Leaf):
-            return {key}
-        if node.place.t is not None:
-            self._lane(node).left.setdefault(node.place.t, set()).add(key)
-            return {(self._lane(node), node.place.t)}
-        return self.reach[node]
-
-    def _order(self, item: tuple[bool, Source]) -> tuple[bool, int, int]:
-        """Sets have an order of their own in every run; pictures must not."""
-        along, (first, second) = item
-        if isinstance(first, Row):
-            return along, list(self.lanes.values()).index(first), second
-        return along, -first.id, second
-
     # ----- arranging the rows
 
     def _placed(self, lane: Row) -> None:
         """Find a lane's place: above what it reads along time, to the right of what it goes on."""
         aligned: set[Row] = set()
-        first = lane.travel[0]
-        for t, sources in self.cross.get(lane, {}).items():
-            whole: dict[Row, set[int]] = {}
-            for along, source in sorted(sources, key=self._order):
-                if not isinstance(source[0], Row):  # a weight, seen through other operations
-                    lane.weights.setdefault(source, set()).add(t)
-                elif along:
-                    aligned.add(source[0])
-                else:
-                    whole.setdefault(source[0], set()).add(source[1])
-            for row, times in whole.items():
-                if t == first and len(times) == 1:
-                    lane.before += [(row, k) for k in times]
+        for node in self.iterated.get(lane, ()):
+            if node.edges and isinstance(node.edges[0][1][0], Leaf):
+                continue  # x itself
+            steps, weights = self.reach[node].ordered()
+            aligned |= {row for row, _ in steps}
+            for key in weights:  # an Embedding, say
+                lane.weights.setdefault(key, set()).update(lane.used)
+        for t, reach in self.cross.get(lane, {}).items():
+            steps, weights = reach.ordered()
+            for key in weights:
+                lane.weights.setdefault(key, set()).add(t)
+            for row in dict.fromkeys(row for row, _ in steps):
+                times = [k for other, k in steps if other is row]
+                if t == lane.travel[0] and len(times) == 1:
+                    lane.before.append((row, times[0]))
                 elif row not in lane.everything:
                     lane.everything.append(row)
         if aligned:
@@ -229,33 +232,32 @@ class Lanes:
         row.level = next(k for k in itertools.count(level) if k not in taken)
         self.rows.append(row)
 
-    def _top(self, sources: set[Source]) -> list[tuple[Row, set[int]]]:
+    def _top(self, reach: Reach) -> list[tuple[Row, set[int]]]:
         """Rows for the readouts; what the drawn Tensor reads: rows, and their steps."""
         ends: dict[Row, set[int]] = {}
-        for _, source in sorted([(True, source) for source in sources], key=self._order):
-            if isinstance(source[0], Row):
-                ends.setdefault(source[0], set()).add(source[1])
+        for row, t in reach.ordered()[0]:
+            ends.setdefault(row, set()).add(t)
         heads: dict[frozenset[Row], Row] = {}
-        for weights, steps in self.heads:
-            lanes = frozenset(row for row, _ in steps)
+        for weights, found in self.heads:
+            lanes = frozenset(row for row, _ in found.steps)
             if not lanes & ends.keys():
                 continue  # between two lanes: it is a weight of the upper one
             if lanes not in heads:
                 below = self._merged(sorted(lanes, key=self.rows.index))
                 heads[lanes] = Row("head", below.steps, below=[below], offset=below.offset)
-            for weight in sorted(weights, key=lambda key: self._order((True, key))):
-                heads[lanes].weights.setdefault(weight, set()).update(t for _, t in steps)
-            heads[lanes].used |= {t for _, t in steps}
+            times = {t for _, t in found.steps}
+            for key in Reach(set(), weights).ordered()[1]:
+                heads[lanes].weights.setdefault(key, set()).update(times)
+            heads[lanes].used |= times
         for lanes, head in heads.items():
             self._add(head, max(row.level for row in lanes) + 1)
             for lane in lanes:
                 ends.pop(lane, None)
             ends[head] = head.used
         bare = sorted((row for row in ends if row.kind == "lane"), key=self.rows.index)
-        same = [row for row in bare if row.offset == bare[0].offset and row.steps == bare[0].steps]
+        same = [row for row in bare if (row.offset, row.steps) == (bare[0].offset, bare[0].steps)]
         if len(same) > 1:
-            merged = self._merged(same)
-            ends[merged] = set[int]().union(*[ends.pop(row) for row in same])
+            ends[self._merged(same)] = set[int]().union(*[ends.pop(row) for row in same])
         return list(ends.items())
 
     def add_outputs(self) -> None:

@@ -54,7 +54,7 @@ class Measured:
             at = (offsets.get(node.place.call, 0), node.place.t)
             found[at] = found[at] + part if at in found else np.array(part)
 
-        self.graph.pull(self.graph.seeds((loss, None)), weight, contributed=contributed)
+        self.graph.pull(self.graph.seeds(loss), weight, contributed=contributed)
         total: Any = sum(found.values())
         square = float(np.sum(total * total)) or 1.0
         for (offset, t), part in found.items():
@@ -103,7 +103,7 @@ def recurrent_weight(loops: list[Row], graph: Unfolded) -> Key | None:
             if node.place.t is None or not keys:
                 continue
             found = [weight[key] for key in keys if key in weight and key not in carried]
-            if found and carried & set(keys):
+            if found and any(key in carried and key[0].place.t != node.place.t for key in keys):
                 return found[0]
             if len(found) == len(keys) and len(set(found)) == 1:
                 weight |= {(node, slot): found[0] for slot in range(len(node.shapes))}

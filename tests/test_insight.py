@@ -192,7 +192,7 @@ def test_what_cannot_be_asked():
         tg.contributions(rnn(np.ones((3, 1, C))).outputs, rnn.cell.V)
     with pytest.raises(tg.errors.NoTimeError, match="loop over a Tensor"):
         tg.contributions((other**2).sum(), other)
-    with pytest.raises(tg.errors.NoGradientError, match="two Tensors"):
+    with pytest.raises(tg.errors.NoGradientError, match="expected Tensors"):
         tg.contributions(loss, rnn.cell)
     loss.backward()
     with pytest.raises(tg.errors.GraphFreedError):
@@ -336,7 +336,7 @@ def test_vanishing_and_exploding():
 
 def test_jacobians_want_one_loop():
     for name in ("BiRNN", "Chain"):
-        with pytest.raises(tg.errors.CellError, match="give one RNN"):
+        with pytest.raises(tg.errors.CellError, match="takes one RNN"):
             tg.state_jacobians(layer(name), np.ones((3, C)))
 
 

@@ -508,15 +508,38 @@ def no_time_steps() -> NoTimeError:
     """A graph in which nothing belongs to a time step."""
     return NoTimeError(
         "nothing in this graph belongs to a time step. Run a layer such as tg.RNN(cell), or loop "
-        "over a Tensor (`for x_t in tg.Tensor(x)`): the engine cannot see a loop over an ndarray"
+        "over a Tensor (`for x_t in x`, also in enumerate and zip): the engine cannot see a loop "
+        "over an ndarray, a list or a range, nor x[t]"
     )
 
 
 def loss_and_weight(value: Any) -> NoGradientError:
     """contributions(loss, cell)."""
     return NoGradientError(
-        f"contributions takes two Tensors, a loss and a weight such as rnn.cell.V, not a "
+        "expected Tensors: a loss, and a weight such as rnn.cell.V where one is asked for; got a "
         f"{type(value).__name__}"
+    )
+
+
+def loss_with_several_elements(shape: Any) -> NotScalarError:
+    """contributions(outputs, weight)."""
+    return NotScalarError(
+        f"the loss has shape {shape}: it must be one number. Add it up, as loss.sum() does"
+    )
+
+
+def unused_weight(weight: Any) -> UnusedInputError:
+    """contributions(loss, a weight of another network)."""
+    return UnusedInputError(
+        f"the loss does not depend on this weight {weight.shape}: it belongs to another network, "
+        "it is a constant, or the network ran inside tg.no_grad()"
+    )
+
+
+def unrelated() -> UnusedInputError:
+    """gradient_flow(loss, the output of another network)."""
+    return UnusedInputError(
+        "the loss does not depend on this output: give the RNNOutput that the loss was made of"
     )
 
 
@@ -527,11 +550,16 @@ def no_states(states: Any) -> NoTimeError:
 
 
 def one_direction(layer: Any) -> CellError:
-    """Jacobians from state to state, of several loops at once."""
+    """Jacobians from state to state, of something else than one loop."""
     return CellError(
-        f"{layer} has several states that run side by side: give one RNN, such as "
-        "birnn.forward_rnn or chain.layers[0]"
+        f"state_jacobians takes one RNN, not a {layer}: wrap a cell, tg.RNN(cell); of layers with "
+        "several loops give one, such as birnn.forward_rnn or chain.layers[0]"
     )
+
+
+def no_layer_over_time(layer: Any) -> CellError:
+    """sensitivity(linear, x)."""
+    return CellError(f"expected a layer over time, not a {layer}: wrap a cell, tg.RNN(cell)")
 
 
 def no_float_input(layer: str) -> DtypeError:

@@ -8,7 +8,8 @@ factor by which it stretches a vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,13 +19,15 @@ from . import errors
 from .canvas.charts import bars, heat, lines
 from .canvas.pen import Figure
 from .canvas.words import say
+from .cells import Cell
 from .differentiate import grad, no_grad
 from .functions import valid_steps
 from .graph import Key, Node
 from .nests import leaves, map_tree
+from .record import recording
 from .recurrent import RNN, RNNOutput
 from .tensor import Tensor
-from .unfold import Unfolded
+from .unfold import Part, Told, Unfolded
 from .vjp import Array
 
 
@@ -100,13 +103,15 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
     UnusedInputError, GraphFreedError, NotScalarError, and NoTimeError where there is no loop.
     Source: tutorial 2, "RNNの展開": W_aa acts on every step, so its gradient is a sum over them.
     """
-    for value in (loss, parameter):
-        if not isinstance(value, Tensor):
-            raise errors.loss_and_weight(value)
-    graph = Unfolded(loss)
+    if not isinstance(parameter, Tensor):
+        raise errors.loss_and_weight(parameter)
+    graph = Unfolded(_one_number(loss))
+    length = steps_of(graph)
     goal = graph.real(parameter._key)
-    if goal is None or goal[0] not in graph.nodes:
-        raise errors.unused_input(0, parameter)
+    if goal is None or goal[0].id not in graph.numbered:
+        raise errors.unused_weight(parameter)
+    if not length:
+        raise errors.no_time_steps()
     parts: dict[int | None, np.ndarray] = {}
 
     def contributed(node: Node, part: np.ndarray) -> None:
@@ -114,9 +119,6 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
         parts[t] = parts[t] + part if t in parts else np.array(part)
 
     graph.pull(graph.seeds(loss), goal, contributed=contributed)
-    length = steps_of(graph)
-    if not length:
-        raise errors.no_time_steps()
     steps = np.zeros((length, *parameter.shape), parameter.dtype)
     for t in parts.keys() - {None}:
         steps[t] = parts[t]
@@ -126,14 +128,14 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
 
 def steps_of(graph: Unfolded) -> int:
     """The number of time steps of the longest loop in a graph."""
-    places = {node.place for node in graph.nodes if node.place.t is not None}
-    lengths = [len(leaves(place.call.x)[0]) for place in places if place.call]
-    return max([*lengths, *[place.t + 1 for place in places if place.t is not None]], default=0)
+    lengths = [len(leaves(call.x)[0]) for call in graph.calls]
+    times = [node.place.t + 1 for node in graph.nodes if node.place.t is not None]
+    return max([*lengths, *times], default=0)
 
 
 def name_of(graph: Unfolded, goal: Key) -> str:
     """What a layer calls its weight, or nothing."""
-    for call in dict.fromkeys(node.place.call for node in graph.nodes if node.place.call):
+    for call in graph.calls:
         for name, p in call.layer.named_parameters().items():
             if p._key == goal:
                 return str(name)
@@ -178,11 +180,29 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     of a BiRNN both directions'. Its gradient is the total one: through what the step makes of it
     (its output) and through all later steps. Raises NoTimeError without states, GraphFreedError.
     """
-    graph = Unfolded(loss, *_states(output))
-    found = _state_gradients(graph, loss, _states(output))
-    square = sum((_norms(g) ** 2 for g in found), np.zeros(len(found[0])))
-    flow: Flow = np.sqrt(square).view(Flow)
-    return flow
+    graph = Unfolded(_one_number(loss), *states_in(output))
+    calls = {node.place.call for node in _loops(graph, output)}
+    parts: dict[int, list[Part]] = {}
+    for k, call in enumerate(call for call in graph.calls if call in calls):
+        for t, found in graph.states(call).items():
+            parts.setdefault(t, []).extend(part._replace(array=(k, part.array)) for part in found)
+    gradients = gradients_at(graph, loss, parts)
+    if parts and not any(gradients.values()):
+        raise errors.unrelated()
+    norms = np.zeros(len(states_in(output)[0]))
+    for t, gs in gradients.items():
+        norms[t] = norm_of(gs)
+    return norms.view(Flow)
+
+
+def _loops(graph: Unfolded, output: RNNOutput) -> Iterator[Node]:
+    """Nodes of the loops whose states an output has."""
+    for stacked in states_in(output):
+        key = graph.real(stacked._key) if isinstance(stacked, Tensor) else None
+        if key is not None and key[0].rule is not None:
+            if key[0].rule.function is not np.stack:
+                raise errors.no_states(False)
+            yield from (each[0] for _, each, _ in graph.edges(key[0]))
 
 
 def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Flow:
@@ -209,21 +229,25 @@ def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **op
     product = np.broadcast_to(np.eye(size), (rows, size, size))
     order = list(range(steps))[:: -1 if layer.reverse else 1]
     jacobians = np.zeros((steps, rows, size, size))
-    states = layer(x, state, return_states=True, **options).states if steps else None
+    with no_grad():
+        states = layer(x, state, return_states=True, **options).states if steps else None
     for done in range(steps - 1, -1, -1):
         t = order[done]
         jacobians[t] = product
-        if not done or (cut and done % cut == 0):
-            product = product * (done == 0)
+        if not done:
+            break
+        if cut and done % cut == 0:  # nothing goes back over it
+            product = np.zeros(product.shape)
             continue
         before = map_tree(partial(_leaf, order[done - 1]), states)
-        after = layer(
-            map_tree(lambda a, t=t: _data(a)[t : t + 1], x),
-            before,
-            mask=None if valid is None else valid[t : t + 1],
-            reset=None if reset is None else reset[t : t + 1],
-        ).state
-        product = product @ _jacobian(leaves(after), leaves(before), rows, size)
+        with recording(tracking=True):
+            after = layer(
+                map_tree(lambda a, t=t: _data(a)[t : t + 1], x),
+                before,
+                mask=None if valid is None else valid[t : t + 1],
+                reset=None if reset is None else reset[t : t + 1],
+            ).state
+            product = product @ _jacobian(leaves(after), leaves(before), rows, size)
     sizes: Any = np.linalg.norm(jacobians, norm, axis=(-2, -1)).mean(axis=1)
     flow: Flow = sizes.view(Flow)
     return flow
@@ -270,17 +294,23 @@ def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **option
     state, options, norm  as for `state_jacobians`; the mean over the rows of a batch
     Exact Jacobians, by one pull for each t. Raises DtypeError where x holds no floats.
     """
+    if not hasattr(layer, "initial_state") or isinstance(layer, Cell):
+        raise errors.no_layer_over_time(type(layer).__name__)
     if not any(_data(a).dtype.kind == "f" for a in leaves(x)):
         raise errors.no_float_input(type(layer).__name__)
     with no_grad():
         first = layer(x, state, **options).outputs
     batch = np.shape(leaves(x)[0])[1:-1]
-    size = sum(a.size for a in leaves(first)) // max(1, len(leaves(first)[0]) * _count(batch))
+    size = sum(a.size for a in leaves(first)) // max(1, len(leaves(first)[0]) * math.prod(batch))
     x, state, options, rows = _repeated(size, x, state, options)
     inputs = [a for a in leaves(x) if a.requires_grad]
-    outputs = leaves(layer(x, state, **options).outputs)
+    with recording(tracking=True):
+        outputs = leaves(layer(x, state, **options).outputs)
     steps = len(outputs[0])
-    joined: Any = np.concatenate([y.reshape(steps, rows, size, -1) for y in outputs], axis=-1)
+    if not steps:
+        return np.zeros((0, 0)).view(Sensitivity)
+    with recording(tracking=True):
+        joined: Any = np.concatenate([y.reshape(steps, rows, size, -1) for y in outputs], axis=-1)
     found = np.zeros((steps, steps))
     for t in range(steps):
         unit = np.zeros(joined.shape, joined.dtype)
@@ -296,8 +326,13 @@ def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **option
 # ----- helpers -----------------------------------------------------------------------------------
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=int))
+def _one_number(loss: Any) -> Tensor:
+    """A loss must be a Tensor with one element."""
+    if not isinstance(loss, Tensor):
+        raise errors.loss_and_weight(loss)
+    if loss.size != 1:
+        raise errors.loss_with_several_elements(loss.shape)
+    return loss
 
 
 def _norms(steps: np.ndarray) -> np.ndarray:
@@ -305,38 +340,18 @@ def _norms(steps: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(steps.reshape(len(steps), -1), axis=1))
 
 
-def _states(output: Any) -> list[Any]:
+def states_in(output: Any) -> list[Any]:
     """The states of all steps, time first: one Tensor for each array of the state."""
     if not isinstance(output, RNNOutput) or output.states is None:
         raise errors.no_states(isinstance(output, RNNOutput) and output.states)
     return leaves(output.states)
 
 
-Part = tuple[int, Key, Any]  # of a state: which of its arrays, the value, the rows of the batch
-
-
-def _state_gradients(graph: Unfolded, loss: Tensor, states: list[Any]) -> list[np.ndarray]:
-    """The gradient at each step's state, like `states`: zeros where none arrives."""
-    parts: dict[int, list[Part]] = {}
-    for k, stacked in enumerate(states):
-        key = graph.real(stacked._key) if isinstance(stacked, Tensor) else None
-        if key is not None and key[0].rule is not None:
-            if key[0].rule.function is not np.stack:
-                raise errors.no_states(False)
-            for t, each, _ in graph.edges(key[0]):
-                parts.setdefault(t, []).extend(held(graph, k, each, t))
-    found = [np.zeros(s.shape, s.dtype) for s in states]
-    for t, gs in gradients_at(graph, loss, parts).items():
-        for k, rows, g in gs:
-            found[k][t][rows] = g
-    return found
-
-
 def gradients_at(
-    graph: Unfolded, loss: Tensor, parts: Mapping[Any, list[Part]]
-) -> dict[Any, list[tuple[int, Any, Any]]]:
-    """The gradients at states that are given by their parts, with array and rows of each part."""
-    wanted = {key for some in parts.values() for _, key, _ in some}
+    graph: Unfolded, loss: Tensor, parts: Mapping[Any, list[Part]], told: Told | None = None
+) -> dict[Any, Any]:
+    """The gradients at states, which are given by their parts: a list of arrays for each state."""
+    wanted = {part.key for some in parts.values() for part in some}
     total: dict[Key, Any] = {}
 
     def see(node: Node, g: Any) -> None:
@@ -344,16 +359,20 @@ def gradients_at(
             if (node, slot) in wanted:
                 total[node, slot] = part
 
-    graph.pull(graph.seeds(loss), see=see)
-    found: dict[Any, list[tuple[int, Any, Any]]] = {}
+    graph.pull(graph.seeds(loss), see=see, told=told)
+    found: dict[Any, Any] = {}
     for step, some in parts.items():
+        there = [part for part in some if part.key in total]
         found[step] = []
-        for k, key, rows in some:
-            if key in total:
-                others = {o: total[o] for j, o, _ in some if j != k and o in total}
-                g = total[key] - _within(graph, others, key)
-                found[step].append((k, rows, g[rows]))
+        for array, key, rows in there:
+            others = {other.key: total[other.key] for other in there if other.array != array}
+            found[step].append((total[key] - _within(graph, others, key))[rows])
     return found
+
+
+def norm_of(gs: list[Any]) -> float:
+    """The 2-norm of several arrays, taken as one vector."""
+    return float(np.sqrt(sum(float(np.sum(g * g)) for g in gs)))
 
 
 def _within(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
@@ -367,23 +386,6 @@ def _within(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
     if younger:
         graph.pull(younger, key, contributed=lambda node, part: found.append(part), within=key[0])
     return sum(found) if found else 0
-
-
-def held(graph: Unfolded, k: int, state: Key, t: int) -> list[Part]:
-    """Which value is array k of the state after step t, in which rows of the batch.
-
-    With padding, the loop chooses row by row between what the cell returned and the state before.
-    A cell's output often *is* its new state: a row that was not held has that one's gradient, as
-    it would without padding.
-    """
-    node = state[0]
-    call = node.place.call
-    if call and call.valid is not None and node.rule and node.rule.function is np.where:
-        valid = call.valid[t]
-        new = [(key, mask) for i, key, (mask, *_) in graph.edges(node) if i == 1]
-        if new and new[0][1].size == valid.size and (new[0][1].ravel() == valid.ravel()).all():
-            return [(k, new[0][0], valid), (k, state, ~valid)]
-    return [(k, state, ...)]
 
 
 def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, Any, int]:
@@ -403,7 +405,7 @@ def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, 
         x,
         state,
         {k: spread(axes[k], np.asarray(v)) if k in axes else v for k, v in given.items()},
-        _count(batch),
+        math.prod(batch),
     )
 
 

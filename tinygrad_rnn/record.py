@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 class Place(NamedTuple):
     """Where in a network an operation runs: the layer, its direction, the time step.
 
-    `call` is what the layer was given this time: two calls of one layer are two loops.
+    `call` is what the layer was given this time, or the loop over a Tensor: two calls of one layer
+    are two loops.
     """
 
     path: str = ""
@@ -55,6 +56,13 @@ def recording(**changes: Any) -> Iterator[None]:
             setattr(record, name, value)
 
 
+class OwnLoop:
+    """One loop of the user's own over time; `reads` tells whether it goes along an array."""
+
+    def __init__(self, reads: bool) -> None:
+        self.reads = reads
+
+
 def each_step(items: Iterable[Any]) -> Iterator[Any]:
     """The items in turn; the outermost such loop is the loop over time, and sets t in the place.
 
@@ -64,9 +72,10 @@ def each_step(items: Iterable[Any]) -> Iterator[Any]:
     if outer is not None:
         yield from items
         return
+    loop = OwnLoop(reads=not isinstance(items, range))
     try:
         for t, item in enumerate(items):
-            record.place = Place(path, direction, t)
+            record.place = Place(path, direction, t, loop)
             yield item
     finally:
         record.place = Place(path, direction)

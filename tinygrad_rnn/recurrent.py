@@ -24,12 +24,12 @@ from .cells import Cell
 from .differentiate import checkpoint, no_grad
 from .errors import CellError, ShapeError
 from .functions import valid_steps
+from .given import Given
 from .module import Module, Parameter, find
 from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, each_step, record, recording
 from .scan import show
 from .scan.loop import Loop
-from .scan.plan import Given
 from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array
@@ -166,7 +166,7 @@ class RNN(Layer):
         if not steps:
             return self._no_steps(x, state, batch, return_states)
 
-        given = Given(self, x, state, start, valid, resets, truncate, return_states)
+        given = Given(self, x, state, start, valid, resets, truncate, return_states, {})
         # (what watches operations wants each of them)
         fast = self.scan and not record.watched and isinstance(leaves(x)[0], Tensor)
         outputs, last, state, states = self.traced(self, given) if fast else self._plain(given)
@@ -178,7 +178,7 @@ class RNN(Layer):
 
     def _plain(self, given: Given) -> tuple[Any, Any, Any, Any]:
         """The loop as it is defined: outputs, the last, the last state, all states if wanted."""
-        _, x, state, start, valid, resets, truncate, return_states = given
+        _, x, state, start, valid, resets, truncate, return_states, _ = given
         steps, *batch, _ = leaves(x)[0].shape
         x_steps = map_tree(list, x)
         times = list(range(steps))[:: -1 if self.reverse else 1]
@@ -199,6 +199,7 @@ class RNN(Layer):
                     if valid is not None and not valid[t].all():
                         new = map_tree(partial(choose, valid[t]), new, state)
                     state = map_tree(_read_only, new)
+                    given.note(t, state)
                     outputs.append(output)
                     states.append(state)
             return outputs, states if return_states else [state]

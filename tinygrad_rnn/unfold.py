@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import errors
 from .differentiate import rerun
 from .differentiate import run_again as checkpoint_again
+from .given import Given
 from .graph import Edges, Key, Leaf, Node, Sums, pull_node
 from .record import recording
 from .scan.loop import run_again as loop_again
@@ -22,12 +23,22 @@ from .scan.loop import scanned
 from .tensor import Tensor, seed, wrap
 from .vjp import OUT, XS, Array
 
+Told = Callable[[Node, Key, Any], None]
+
+
+class Part(NamedTuple):
+    """Where a state is in the graph: which of its arrays, the value, in which rows of the batch."""
+
+    array: Any
+    key: Key
+    rows: Any
+
 
 class Unfolded:
     """What some Tensors were computed from.
 
-    nodes      oldest first: each after all that it depends on
-    real(key)  the value that stands in the place of another, or None where it is a constant
+    nodes  oldest first: each after all that it depends on
+    calls  the layers' calls that are in it, in the order in which they ran
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -48,6 +59,11 @@ class Unfolded:
                 parents = [key for key in self._written_out(node, found[node]) if key]
             stack += [parent for parent, _ in parents]
         self.nodes = sorted(found.keys() - self.inner.keys(), key=found.__getitem__)
+        self.numbered = {node.id: node for node in self.nodes}
+        places = dict.fromkeys(node.place.call for node in self.nodes)
+        self.calls = [call for call in places if isinstance(call, Given)]
+        # another look at the same graph runs loops once more, and then other numbers are noted
+        self.after = {call: dict(call.after) for call in self.calls}
 
     def _order(self, node: Node) -> tuple[int, ...]:
         """A node's number; what was run once more comes where it was run first."""
@@ -72,10 +88,28 @@ class Unfolded:
         return self.inner[node]
 
     def real(self, key: Key | None) -> Key | None:
-        """The value itself, where a node only stands for the graph that made it."""
+        """The value itself, where a node only stands for the graph that made it; None: constant."""
         while key and key[0] in self.inner:
             key = self.inner[key[0]][key[1]]
         return key
+
+    def states(self, call: Given) -> dict[int, list[Part]]:
+        """The state after each step of a call: its parts, as far as this graph has them.
+
+        With padding, the loop chooses row by row between what the cell returned and the state
+        before. A cell's output often *is* its new state: a row that was not held has that one's
+        gradient, as it would without padding.
+        """
+        found: dict[int, list[Part]] = {}
+        for t, arrays in self.after[call].items():
+            found[t] = []
+            for k, (state, own) in enumerate(arrays):
+                valid = None if own is None else call.valid[t]
+                rows = [(state, ...)] if valid is None else [(own, valid), (state, ~valid)]
+                for number, which in rows:
+                    if number and number[0] in self.numbered:
+                        found[t].append(Part(k, (self.numbered[number[0]], number[1]), which))
+        return found
 
     def edges(self, node: Node) -> Edges:
         """A node's edges, to the values themselves."""
@@ -93,12 +127,14 @@ class Unfolded:
         goal: Key | None = None,
         see: Callable[[Node, Any], None] | None = None,
         contributed: Callable[[Node, Any], None] | None = None,
+        told: Told | None = None,
         within: Node | None = None,
     ) -> None:
         """Pull gradients back to the goal (None: to everything); nothing is freed, nothing kept.
 
         see(node, g)             each node on the way, and its gradient (several outputs: a tuple)
         contributed(node, part)  what one node adds to the gradient of the goal
+        told(node, key, part)    what any node adds to any gradient (None: it added it by itself)
         within                   stay in the time step of this node, and do not walk through a seed
         """
         leads = set() if goal is None else {goal[0]}
@@ -106,9 +142,10 @@ class Unfolded:
         for node in nodes:
             if goal is None or any(key[0] in leads for _, key, _ in self.edges(node)):
                 leads.add(node)
-        sums = _Parts(seeds, goal if contributed else None)
+        sums = _Parts(seeds, goal if contributed else None, told)
         with recording(tracking=False):
             for node in reversed(nodes):
+                sums.node = node
                 g = sums.take(node, set(), {}) if node in leads else None
                 if g is None:
                     continue
@@ -149,15 +186,20 @@ def kept_by(node: Node, edges: Edges) -> Iterator[tuple[Key, Any]]:
 class _Parts(Sums):
     """Sums in which the parts of one gradient, the goal's, are kept apart."""
 
-    def __init__(self, seeds: dict[Key, Any], goal: Key | None) -> None:
+    def __init__(self, seeds: dict[Key, Any], goal: Key | None, told: Told | None) -> None:
         super().__init__(seeds, in_place=True)
-        self.goal, self.own = goal, Sums({}, in_place=True)
+        self.goal, self.told, self.own = goal, told, Sums({}, in_place=True)
+        self.node: Any = None  # whose parts are coming
 
     def add(self, key: Key, part: Array) -> None:
+        if self.told:
+            self.told(self.node, key, part)
         if key == self.goal:
             self.own.add(key, part)
         else:
             super().add(key, part)
 
     def buffer(self, key: Key) -> Any:
+        if self.told:
+            self.told(self.node, key, None)
         return self.own.buffer(key) if key == self.goal else super().buffer(key)

@@ -46,7 +46,7 @@ outline-offset:2px}}
 .tgfig [data-frame]{{transition:opacity .25s}}
 .tgfig .later{{opacity:.07}}
 .tgfig .now .box,.tgfig .now .line{{stroke-width:2.5}}
-.tgfig .now{{filter:drop-shadow(0 0 2.5px var(--mark))}}
+.tgfig .now .box{{stroke:var(--mark)}}
 @media(prefers-color-scheme:dark){{:root{{--ink:#e6edf3;--faint:#9198a1;--page:#0d1117;
 --edge:#3d444d;--field:#151b23;--mark:#58a6ff}}}}
 @media(prefers-reduced-motion:reduce){{.tgfig [data-frame]{{transition:none}}}}

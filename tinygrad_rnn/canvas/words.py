@@ -124,6 +124,7 @@ JAPANESE = {
     "the loss: {value}": "損失：{value}",
     "gradient of {name}": "{name} の勾配",
     "share of each step": "各時刻の割合",
+    "wanted: {target}": "正解：{target}",
     "t = {t}: {share} of the gradient of {name}, size {size}": (
         "t = {t}：{name} の勾配の {share}、大きさ {size}"
     ),

@@ -10,7 +10,7 @@ from ..graph import Key
 from .lanes import Lanes, Row
 
 WIDE, PITCH = 60, 112  # of a box, and from one to the next
-TALL = {"lane": 42, "input": 30, "head": 30, "merge": 24}  # boxes of each kind of row
+TALL = {"lane": 42, "input": 30, "head": 36, "merge": 24}  # boxes of each kind of row
 BUS = 24  # from the line of one weight to the next
 GAP = 34  # between rows, besides those lines
 ELLIPSIS = -1  # stands for the steps that are left out
@@ -77,7 +77,7 @@ class Grid:
             self.buses[row] = [("weight", key) for key in row.weights] + far + whole
         y = 0.0
         for level in range(max(row.level for row in self.rows) + 1):
-            y -= max(TALL[row.kind] for row in self.rows if row.level == level)
+            y -= max([TALL[row.kind] for row in self.rows if row.level == level], default=0)
             self.top[level] = y
             above = [len(self.buses[row]) for row in self.rows if row.level == level + 1]
             y -= GAP + BUS * max(above, default=0)

@@ -13,9 +13,10 @@ import linecache
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..errors import no_time_steps
+from ..errors import FigureError, no_time_steps
+from ..given import Given
 from ..graph import Key, Leaf, Node
-from ..module import Module
+from ..module import Module, find
 from ..nests import leaves
 from ..primitives import unstack
 from ..tensor import Tensor
@@ -36,11 +37,16 @@ class Row:
     everything: list[Row] = field(default_factory=list)  # each step reads all of this row's
     used: set[int] = field(default_factory=set)  # steps that are there
     carried: dict[int, set[Key]] = field(default_factory=dict)  # what other steps read of each
-    left: dict[int, set[Key]] = field(default_factory=dict)  # what others than the lane read
-    call: Any = None
+    sums: dict[int, set[Key]] = field(default_factory=dict)  # the same, but no state: `J = J + ...`
+    loop: Any = None  # a layer's call, or a loop of one's own over a Tensor
     number: int = 0  # lanes are numbered in the order of their first step
     offset: int = 0  # columns to the left of the first step
     level: int = 0
+
+    @property
+    def call(self) -> Given | None:
+        """The layer's call; None for a loop of one's own."""
+        return self.loop if isinstance(self.loop, Given) else None
 
     @property
     def travel(self) -> list[int]:
@@ -89,6 +95,7 @@ class Lanes:
             raise no_time_steps()
         for lane in self.lanes.values():
             self._complete(lane)
+        self._sums_apart()
         self._named(names)
         for lane in self.lanes.values():
             self._placed(lane)
@@ -97,15 +104,13 @@ class Lanes:
     # ----- reading the graph
 
     def _lane(self, node: Node) -> Row:
-        place = node.place
-        key = place.call or (place.path, place.direction)
-        if key not in self.lanes:
-            title = ", ".join(part for part in (place.path, place.direction) if part)
-            steps = len(leaves(place.call.x)[0]) if place.call else 0
-            lane = Row("lane", steps, title, place.direction == "reverse", call=place.call)
+        path, direction, _, loop = node.place
+        if loop not in self.lanes:
+            lane = Row("lane", 0, path, direction == "reverse", loop=loop)
+            lane.steps = len(leaves(lane.call.x)[0]) if lane.call else 0
             lane.number = len(self.lanes)
-            self.lanes[key] = lane
-        return self.lanes[key]
+            self.lanes[loop] = lane
+        return self.lanes[loop]
 
     def _inside(self, node: Node, t: int) -> None:
         """A node of a step: which weights it uses, what it reads from other steps and rows."""
@@ -147,9 +152,7 @@ class Lanes:
             return Reach(set(), {key})
         if node.place.t is None:
             return self.reach[node]
-        lane = self._lane(node)
-        lane.left.setdefault(node.place.t, set()).add(key)
-        return Reach({(lane, node.place.t)}, set())
+        return Reach({(self._lane(node), node.place.t)}, set())
 
     def _union(self, keys: list[Key | None]) -> Reach:
         found = [self._reach(key) for key in keys if key]
@@ -167,6 +170,28 @@ class Lanes:
             if lane.call.truncate:
                 for times in lane.weights.values():
                     times |= lane.used
+
+    def _sums_apart(self) -> None:
+        """In a loop of one's own, `J = J + loss_t` goes from step to step too, and is no state.
+
+        Of a state some use of a weight depends, in a later step; of a sum none does.
+        """
+        leads: set[Node] = set()
+        fixed: set[Node] = set()  # made of weights alone
+        for node in self.graph.nodes:
+            parents = [key[0] for _, key, _ in self.graph.edges(node)]
+            if parents and all(isinstance(p, Leaf) or p in fixed for p in parents):
+                fixed.add(node)
+        for node in reversed(self.graph.nodes):
+            parents = [key[0] for _, key, _ in self.graph.edges(node)]
+            if node in leads or any(isinstance(p, Leaf) or p in fixed for p in parents):
+                leads.update(p for p in parents if p.place.call is node.place.call)
+        for lane in self.lanes.values():
+            if lane.call or not any(k[0] in leads for keys in lane.carried.values() for k in keys):
+                continue
+            for t, keys in lane.carried.items():
+                lane.sums[t] = {key for key in keys if key[0] not in leads}
+                keys -= lane.sums[t]
 
     # ----- arranging the rows
 
@@ -196,8 +221,9 @@ class Lanes:
         else:
             earlier = [row for row, _ in lane.before] + lane.everything
             lane.offset = max((row.offset + row.steps for row in earlier), default=0)
-            lane.below = [self._inputs(lane)]
-        self._add(lane, max(row.level for row in lane.below) + 1)
+            reads = lane.call or lane.loop.reads  # tg.generate makes its inputs itself
+            lane.below = [self._inputs(lane)] if reads else []
+        self._add(lane, max([row.level for row in lane.below], default=0) + 1)
 
     def _inputs(self, lane: Row) -> Row:
         """The row of inputs below a lane; lanes over the same steps share it."""
@@ -237,6 +263,8 @@ class Lanes:
         ends: dict[Row, set[int]] = {}
         for row, t in reach.ordered()[0]:
             ends.setdefault(row, set()).add(t)
+            if row.sums:  # a loss that was added up on the way
+                ends[row].update(k for k, keys in row.sums.items() if keys)
         heads: dict[frozenset[Row], Row] = {}
         for weights, found in self.heads:
             lanes = frozenset(row for row, _ in found.steps)
@@ -260,6 +288,20 @@ class Lanes:
             ends[self._merged(same)] = set[int]().union(*[ends.pop(row) for row in same])
         return list(ends.items())
 
+    def narrow(self, read: set[tuple[Row, int]]) -> None:
+        """Of what is drawn as read, keep the steps from which a gradient comes back."""
+        for k, (row, used) in enumerate(self.ends):
+            below = [row]
+            for other in below:  # it grows: down to the loops
+                below += other.below if other.kind != "lane" else []
+            times = used & {t for lane, t in read if lane in below}
+            if times:
+                self.ends[k] = (row, times)
+            if times and row.kind == "head":
+                row.used &= times
+                for each in row.weights.values():
+                    each &= times
+
     def add_outputs(self) -> None:
         """A row of outputs above what is read, where no readout is there already."""
         for k, (row, used) in enumerate(self.ends):
@@ -273,13 +315,23 @@ class Lanes:
     def _named(self, given: Any) -> None:
         """Names of weights: what is given, the layers' own, what the source calls them."""
         self.names: dict[Key, str] = {}
+        self.titles: dict[Row, str] = {}  # of lanes whose layer or cell has a name
+        if not isinstance(given, (dict, Module, type(None))):
+            raise FigureError(f"names={given!r}: expected a Module, or a dict of them and Tensors")
         own = [row.call.layer for row in self.lanes.values() if row.call]
         modules = list(own)
-        for name, t in ({"": given} if isinstance(given, Module) else given or {}).items():
-            if isinstance(t, Module):
-                modules.append(t)
-            elif isinstance(t, Tensor) and t._key:
-                self.names.setdefault(t._key, str(name))
+        for name, named in ({"": given} if isinstance(given, Module) else given or {}).items():
+            if isinstance(named, Module):
+                modules.append(named)
+                inside = {id(module) for _, module in find(named, Module)}
+                for row in self.lanes.values():
+                    if name and row.call and id(row.call.layer) in inside | {id(named)}:
+                        self.titles[row] = str(name)
+            elif isinstance(named, Tensor):
+                if named._key:
+                    self.names.setdefault(named._key, str(name))
+            else:
+                raise FigureError(f"names[{name!r}]: expected a Tensor or a Module")
         for module in modules:
             for name, p in module.named_parameters().items():
                 if p._key:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FigureError, unused_weight
 from ..graph import Key, Node
-from ..insight import gradients_at, held
+from ..insight import gradients_at, norm_of
 from ..tensor import Tensor
-from ..unfold import Unfolded
+from ..unfold import Part, Unfolded
 from .lanes import Lanes, Row
 
 
@@ -18,6 +19,7 @@ class Measured:
     """What a loss does to a recorded network.
 
     norms   |dJ/dh| at each step of each lane, as gradient_flow gives it
+    read    the steps that a gradient reaches from outside of the loops: what J reads
     weight  the weight whose gradient is taken apart
     shares  what each step gives to it, by column and time: along its direction, 1 in all
     sizes   the norm of each step's part, in units of the whole gradient's
@@ -26,29 +28,51 @@ class Measured:
     def __init__(self, lanes: Lanes, loss: Tensor, parameter: Tensor | None) -> None:
         self.graph = lanes.graph
         self.norms: dict[tuple[Row, int], float] = {}
+        self.read: set[tuple[Row, int]] = set()
         self.shares: dict[tuple[int, int], float] = {}
         self.sizes: dict[tuple[int, int], float] = {}
+        self._states(lanes, loss)
         loops = list(lanes.lanes.values())
-        self._states(loops, loss)
-        given = None if parameter is None else self.graph.real(parameter._key)
-        self.weight = given or recurrent_weight(loops, self.graph)
+        self.weight = recurrent_weight(loops, self.graph)
+        if parameter is not None:
+            self.weight = self.graph.real(parameter._key)
+            if self.weight is None or self.weight[0].id not in self.graph.numbered:
+                raise unused_weight(parameter)
         if self.weight is not None:
             self._parts(loops, loss, self.weight)
+        if parameter is not None and not self.shares:
+            raise FigureError(
+                "parameter=: this weight is used outside of all loops, so no time step has a share "
+                "in its gradient"
+            )
 
-    def _states(self, loops: list[Row], loss: Tensor) -> None:
+    def _states(self, lanes: Lanes, loss: Tensor) -> None:
+        loops = lanes.lanes
         parts = {
-            (row, t): [part for k, key in enumerate(keys) for part in held(self.graph, k, key, t)]
-            for row in loops
-            for t, keys in state_keys(row, self.graph).items()
+            (row, t): found
+            for row in loops.values()
+            for t, found in states_of(row, self.graph).items()
         }
-        for row in loops:  # where nothing arrives, the gradient is 0
+        for row, _ in parts:  # where nothing arrives, the gradient is 0
             self.norms |= {(row, t): 0.0 for t in row.used}
-        for step, found in gradients_at(self.graph, loss, parts).items():
-            self.norms[step] = math.sqrt(sum(float(np.sum(g * g)) for _, _, g in found))
+
+        def told(node: Node, key: Key, part: Any) -> None:
+            t = key[0].place.t
+            if node.place.t is None and t is not None and (part is None or np.any(part)):
+                self.read.add((loops[key[0].place.call], t))
+
+        for row in loops.values():  # a loss may be added up inside of the loop
+            times = [t for t, keys in row.sums.items() if keys]
+            self.read |= {(row, t) for t in [*times, row.travel[-1]] if times}
+        for node, _ in self.graph.seeds(loss):
+            if node.place.t is not None:
+                self.read.add((loops[node.place.call], node.place.t))
+        for step, found in gradients_at(self.graph, loss, parts, told).items():
+            self.norms[step] = norm_of(found)
 
     def _parts(self, loops: list[Row], loss: Tensor, weight: Key) -> None:
         found: dict[tuple[int, int | None], Any] = {}
-        offsets = {row.call: row.offset for row in loops}
+        offsets = {row.loop: row.offset for row in loops}
 
         def contributed(node: Node, part: Any) -> None:
             at = (offsets.get(node.place.call, 0), node.place.t)
@@ -63,24 +87,20 @@ class Measured:
                 self.sizes[offset, t] = math.sqrt(float(np.sum(part * part)) / square)
 
 
-def state_keys(row: Row, graph: Unfolded) -> dict[int, list[Key]]:
-    """What the state after each step is: what other steps read of it.
-
-    Nothing reads the last one, so it is found by where in the step the others were made.
+def states_of(row: Row, graph: Unfolded) -> dict[int, list[Part]]:
+    """The state after each step. A layer's call has noted it; of one's own loop it is what later
+    steps read. Nothing reads the last one: it is found by where in the code the others were made.
     """
-    keys = {t: sorted(found, key=_number) for t, found in row.carried.items()}
-    made = {_made(key) for found in keys.values() for key in found}
+    if row.call:
+        return graph.states(row.call)
+    keys = {t: sorted(found, key=_number) for t, found in row.carried.items() if found}
     last = row.travel[-1]
-    if last not in keys:
-        same = [
-            (node, slot)
-            for node in graph.nodes
-            if (node.place.call, node.place.t) == (row.call, last)
-            for slot in range(len(node.shapes))
-            if _made((node, slot)) in made
-        ]
-        keys[last] = sorted(same or row.left.get(last, set()), key=_number)
-    return keys
+    if keys and last not in keys:
+        made = {_made(key) for found in keys.values() for key in found}
+        steps = [node for node in graph.nodes if node.place[2:] == (last, row.loop)]
+        found = [(node, slot) for node in steps for slot in range(len(node.shapes))]
+        keys[last] = [key for key in found if _made(key) in made]
+    return {t: [Part(k, key, ...) for k, key in enumerate(found)] for t, found in keys.items()}
 
 
 def _number(key: Key) -> tuple[int, int]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..canvas.charts import BLANKS
-from ..canvas.pen import Figure, Pen
+from ..canvas.pen import COLOURS, Figure, Pen
 from ..canvas.words import say
-from ..errors import FigureError
+from ..errors import FigureError, loss_with_several_elements
 from ..graph import Key
 from ..nests import leaves
 from ..recurrent import RNNOutput
@@ -30,8 +30,9 @@ from ..unfold import Unfolded, kept_by
 from .graph import short
 from .grid import BUS, ELLIPSIS, TALL, WIDE, Grid, Item
 from .lanes import Lanes, Row
-from .measured import Measured, state_keys
+from .measured import Measured, states_of
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 BARS = 56  # height of the tallest contribution
 FORTH, BACK = 14, 31  # heights of the arrows between states, from the top of a box
 
@@ -41,11 +42,13 @@ def unrolled(
     loss: Tensor | None = None,
     inputs: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
     parameter: Tensor | None = None,
     names: Any = None,
     most: int = 12,
     title: str = "",
     lang: str = "en",
+    graph: Unfolded | None = None,
 ) -> Figure:
     """The network behind an RNNOutput or a loss, unrolled in time.
 
@@ -55,10 +58,12 @@ def unrolled(
     what       an RNNOutput, or a Tensor computed by loops over time
     loss       a Tensor with one element: gradients are drawn then; None: `what`, if it is one
     inputs     a label for each input step (characters, words), sequence after sequence
-    outputs    a label for each output step
+    outputs    a label for each output step: what the network says
+    targets    and what it should have said
     parameter  the weight whose contributions are shown; None: the one that acts on the state
     names      dict of name -> Tensor or Module, or a Module: names of weights outside of layers
     most       show at most so many steps of a loop; the rest is an ellipsis
+    graph      of the loss, where it was unfolded already
 
     Raises NoTimeError where nothing was recorded along time, FigureError for wrong labels.
     """
@@ -71,12 +76,17 @@ def unrolled(
         raise FigureError(
             "nothing was recorded here: run the layer outside of tg.no_grad(), with Parameters"
         )
-    lanes = Lanes(Unfolded(*roots), roots, names)
-    measured = None if loss is None else Measured(lanes, loss, parameter)
+    if loss is not None and loss.size != 1:
+        raise loss_with_several_elements(loss.shape)
+    lanes = Lanes(graph or Unfolded(*roots), roots, names)
+    measured = None
+    if loss is not None:
+        measured = Measured(lanes, loss, parameter)
+        lanes.narrow(measured.read)
     picture = _Picture(lanes, loss, measured, lang)
-    picture.label(inputs, outputs)
+    picture.label(inputs, outputs, targets)
     if isinstance(what, RNNOutput) and isinstance(what.outputs, Tensor):
-        picture.outputs = what.outputs.data
+        picture.know(what.outputs)
     return picture.draw(max(3, most), title)
 
 
@@ -90,9 +100,11 @@ class _Picture:
         self.pen = Pen()
         self.norms = measured.norms if measured else {}
         self.labels: dict[tuple[Row, int], str] = {}
-        self.outputs: np.ndarray | None = None  # their values, where they are known
+        self.values: dict[tuple[Row, int], np.ndarray] = {}  # of outputs, where they are known
+        self.targets: dict[tuple[Row, int], str] = {}
         self.drawn: dict[Key, tuple[float, float]] = {}  # where each weight stands
         self.share_at: dict[int, float] = {}  # what each frame adds to the weight's gradient
+        self.both = len({lane.reverse for lane in lanes.lanes.values()}) > 1
         keys = dict.fromkeys(key for row in lanes.rows for key in row.weights)
         self.colours = {key: k for k, key in enumerate(keys)}
         self.known = {
@@ -100,28 +112,38 @@ class _Picture:
             for node in lanes.graph.nodes
             for key, value in kept_by(node, lanes.graph.edges(node))
         }
-        self.states = {row: state_keys(row, lanes.graph) for row in lanes.lanes.values()}
+        self.states = {row: states_of(row, lanes.graph) for row in lanes.lanes.values()}
         sizes = [norm for norm in self.norms.values() if 0 < norm < math.inf]
         high = max(sizes, default=0.0)  # near-equal gradients shall look near-equal, hence / 10
         self.scale = (max(min([*sizes, high / 10]), high * 1e-6), high)
 
-    def label(self, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> None:
+    def label(
+        self,
+        inputs: Sequence[str] | None,
+        outputs: Sequence[str] | None,
+        targets: Sequence[str] | None,
+    ) -> None:
         """Give the user's labels to the steps; a row of outputs where nothing else shows them."""
-        if self.loss is None or outputs is not None:
+        if self.loss is None or outputs is not None or targets is not None:
             self.lanes.add_outputs()
-        for what, labels, rows in (
-            ("inputs", inputs, [row for row in self.lanes.rows if row.kind == "input"]),
-            ("outputs", outputs, [row for row, _ in self.lanes.ends]),
-        ):
-            places = [(row, t) for row in rows for t in sorted(row.used)]
-            if labels is None:
-                continue
-            if len(labels) not in (len(places), len(rows[0].used)):
-                raise FigureError(
-                    f"{what}: {len(labels)} labels for {len(places)} steps: give one for each"
-                )
-            visible = ["".join(BLANKS.get(c, c) for c in str(label)) for label in labels]
-            self.labels |= dict(zip(places, visible, strict=False))
+        bottoms = [row for row in self.lanes.rows if row.kind == "input"]
+        tops = [row for row, _ in self.lanes.ends]
+        self.labels |= _given("inputs", inputs, bottoms) | _given("outputs", outputs, tops)
+        self.targets = _given("targets", targets, tops)
+
+    def know(self, outputs: Tensor) -> None:
+        """The values of a layer's outputs, for the tooltips of its lane."""
+        calls, nodes = set(), [outputs._key[0]] if outputs._key else []
+        for node in nodes:  # it grows: down to the loop
+            if node.place.t is not None:
+                calls.add(node.place.call)
+            elif "run" in node.static:
+                calls.add(node.static["run"].call)
+            else:
+                nodes += [key[0] for _, key, _ in node.edges or () if key[0] not in nodes]
+        rows = [row for row in self.lanes.lanes.values() if row.loop in calls]
+        if len(rows) == 1 == len(calls) and len(outputs) == rows[0].steps:
+            self.values = {(rows[0], t): outputs.data[t] for t in range(len(outputs))}
 
     def draw(self, most: int, title: str) -> Figure:
         """All of it."""
@@ -158,8 +180,10 @@ class _Picture:
             pen.box(x, y, say("merge", self.lang), WIDE, tall, tip=tip, frame=frame)
         elif row.kind != "lane":
             symbol = "x" if row.kind == "input" else "y"
-            given = self.labels.get((row, item), (symbol, str(item)))
-            pen.box(x, y, given, WIDE, tall, tip=tip, frame=frame)
+            given = _fitting(self.labels.get((row, item), (symbol, str(item))))
+            target = self.targets.get((row, item), "")
+            below = say("wanted: {target}", self.lang, target=_fitting(target, 3)) if target else ""
+            pen.box(x, y, given, WIDE, tall, below, tip=tip, frame=frame)
         else:  # its gradient comes later than the box itself, so that is drawn on its own
             pen.box(x, y, "", WIDE, tall, tip=tip, frame=frame)
             norm, middle = self.norms.get((row, item)), x + WIDE / 2
@@ -171,8 +195,12 @@ class _Picture:
             pen.text(middle, y + (26 if norm is None else 18), name, frame=frame)
 
     def _symbol(self, row: Row) -> str:
-        both = len({lane.reverse for lane in self.lanes.lanes.values()}) > 1
-        return ("←h" if row.reverse else "→h") if both else "h"
+        """h; with its direction where there are two, with its number where there are several."""
+        arrow = ("←" if row.reverse else "→") if self.both else ""
+        alike = [lane for lane in self.lanes.lanes.values()
+                 if not self.both or lane.reverse == row.reverse]  # fmt: skip
+        number = str(alike.index(row) + 1).translate(RAISED) if len(alike) > 1 else ""
+        return f"{arrow}h{number}"
 
     def _heat(self, norm: float) -> float:
         """0 to 1, on a logarithmic scale from the smallest to the largest gradient."""
@@ -188,10 +216,10 @@ class _Picture:
         words = {"input": "inputs", "head": "outputs", "merge": ""}
         if row.kind != "lane":
             return [say(words[row.kind], self.lang)] if words[row.kind] else []
-        if not row.call:
-            return [say("a loop", self.lang)]
-        name, _, direction = row.title.rpartition(", ")
-        return [name, say(direction, self.lang)]
+        name = self.lanes.titles.get(row) or row.title or say("a loop", self.lang)
+        if not self.both:
+            return [name, say("reverse", self.lang)] if row.reverse else [name]
+        return [name, say("reverse" if row.reverse else "forward", self.lang)]
 
     def _title(self, row: Row) -> None:
         x, y, lines = self.grid.left[row.offset], self.grid.top[row.level], self._row_title(row)
@@ -244,20 +272,39 @@ class _Picture:
         self.pen.line([(a, y + FORTH), (b, y + FORTH)], arrow=True, tip=tip,
                       frame=grid.at[row, later])  # fmt: skip
         norm = self.norms.get((source, earlier))
-        if self.loss is None or norm == 0:
+        if self.loss is None or norm == 0 or self.norms.get((row, later)) == 0:
             return
         told = say("the gradient goes back", self.lang) + (f": {norm:.3g}" if norm else "")
         self.pen.line([(b, y + BACK), (a, y + BACK)], "back dashed", arrow=True, tip=told,
                       frame=grid.back(source, earlier))  # fmt: skip
 
     def _arrows_up(self, row: Row) -> None:
-        """From the boxes below, around what stands between."""
+        """From the boxes below, around what stands between; beside it the gradient's way down."""
         for source in row.below:
             for item in self.grid.shown(row):
                 if (source, item) in self.grid.at and item != ELLIPSIS:
                     way = self.grid.around(source, item, self.grid.bottom(row), row.level)
                     self.pen.line(way, arrow=True, below=True, radius=5,
                                   frame=self.grid.at[row, item])  # fmt: skip
+                    if source.kind != "input" and self._flows(row, item):
+                        self._way_down(way, self.grid.back(row, item))
+
+    def _flows(self, row: Row, item: Item) -> bool:
+        """Whether a gradient comes through a box."""
+        if not self.measured or row.kind == "input":
+            return False
+        if row.kind == "lane":
+            return self.norms.get((row, item)) != 0
+        above = [other for other in self.lanes.rows if row in other.below]
+        read = any(row is end and item in used for end, used in self.lanes.ends)
+        return read or any(self._flows(other, item) for other in above)
+
+    def _way_down(self, way: list[tuple[float, float]], frame: int) -> None:
+        """The same way, back, a little to the right."""
+        inner = [(x + 7, y + 4) for x, y in way[1:-1]]
+        back = [(way[-1][0] + 7, way[-1][1]), *reversed(inner), (way[0][0] + 7, way[0][1])]
+        self.pen.line(back, "back dashed", arrow=True, below=True, radius=5, frame=frame,
+                      tip=say("the gradient goes back", self.lang))  # fmt: skip
 
     def _lines_below(self, row: Row) -> None:
         """A line from each weight to every step that uses it; further lines to far states."""
@@ -330,6 +377,8 @@ class _Picture:
                 if item in used:
                     way = grid.around(row, item, bus, level)
                     pen.line(way, below=True, radius=5, frame=grid.count)
+                    if item != ELLIPSIS and self._flows(row, item):
+                        self._way_down(way, grid.back(row, item))
         if len(set(xs)) > 1:
             pen.line([(min(xs), bus), (max(xs), bus)], below=True)
         pen.line([(middle, bus), (middle, bus - 20)], arrow=True, frame=grid.count)
@@ -344,7 +393,7 @@ class _Picture:
         scale = BARS / max(up, down, 1e-300)
         base, x = 40 + up * scale, min(grid.left.values())
         pen.text(x, base - 14, say("gradient of {name}", self.lang, name=self._name(weight)),
-                 "start")  # fmt: skip
+                 "start", kind=f"f{self.colours[weight] % len(COLOURS)}")  # fmt: skip
         pen.text(x, base + 2, say("share of each step", self.lang), "start", kind="faint")
         pen.line([(min(grid.x.values()) - 8, base), (grid.right + 8, base)], "grid", below=True)
         for (offset, item), x in grid.x.items():
@@ -359,12 +408,17 @@ class _Picture:
             tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
                       name=self._name(weight), t=_name(item), share=_percent(share),
                       size=_short(size))  # fmt: skip
-            lanes = [row for row in self.lanes.lanes.values() if (row, item) in grid.at]
-            frame = max(grid.back(row, item) for row in lanes if row.offset == offset)
+            users = [row for row in self.lanes.lanes.values() if weight in row.weights]
+            frame = max(
+                grid.back(row, item)
+                for row in users
+                if row.offset == offset and (row, item) in grid.at
+            )
             self.share_at[frame] = self.share_at.get(frame, 0.0) + share
             y = base - high if share > 0 else base
             pen.rect(x + 12, y, WIDE - 24, max(high, 0.5), tip=tip, frame=frame)
-            pen.text(x + WIDE / 2, base + 14 + down * scale, _percent(share), size=11, kind="faint",
+            text = _percent(share) if item != ELLIPSIS else f"Σ {_percent(share)}"
+            pen.text(x + WIDE / 2, base + 14 + down * scale, text, size=11, kind="faint",
                      frame=frame)  # fmt: skip
 
     def _legend(self) -> None:
@@ -391,13 +445,12 @@ class _Picture:
             hidden = row.steps - len([t for t in self.grid.items[row.offset] if t != ELLIPSIS])
             return say("{count} more steps", self.lang, count=hidden)
         if row.kind != "lane":
-            return f"t = {item}"
+            return f"{self.labels.get((row, item), '')} t = {item}".strip()
         lines = [f"{', '.join(self._row_title(row))}, t = {item}"]
-        for key in self.states[row].get(item, ()):
-            if key in self.known:
-                lines.append(f"{self._symbol(row)} = {_first_row(self.known[key])}")
-        if self.outputs is not None and row in [end for end, _ in self.lanes.ends]:
-            lines.append(f"y = {_first_row(self.outputs[item])}")
+        found = {p.array: p.key for p in self.states[row].get(item, ()) if p.key in self.known}
+        lines += [f"{self._symbol(row)} = {_first_row(self.known[key])}" for key in found.values()]
+        if (row, item) in self.values:
+            lines.append(f"y = {_first_row(self.values[row, item])}")
         if (row, item) in self.norms:
             lines.append(f"|dJ/dh| = {self.norms[row, item]:.4g}")
         if row.call and row.call.valid is not None:
@@ -407,6 +460,8 @@ class _Picture:
         return "\n".join(lines)
 
     def _figure(self, title: str) -> Figure:
+        if title:
+            self.pen.text(min(self.grid.left.values()), self.pen.top - 12, title, "start", 15)
         lang, loops = self.lang, list(self.lanes.lanes.values())
         names = " + ".join(dict.fromkeys(self._row_title(row)[0] for row in loops))
         weights = ", ".join(map(self._weight_label, self.colours)) or "-"
@@ -455,6 +510,28 @@ class _Picture:
                 name, norm = f"{self._symbol(row)}_{_name(item)}", self.norms.get((row, item))
                 found.append(f"|dJ/d{name}| = {norm:.3g}" if back and norm is not None else name)
         return ", ".join(found)
+
+
+def _given(what: str, labels: Any, rows: list[Row]) -> dict[tuple[Row, int], str]:
+    """The user's labels, for all rows or for the first; blanks are made visible."""
+    if labels is None:
+        return {}
+    places = [(row, t) for row in rows for t in sorted(row.used)]
+    if isinstance(labels, (int, float)) or not hasattr(labels, "__len__"):
+        raise FigureError(f"{what}={labels!r}: expected a label for each step, a text or a list")
+    if len(labels) not in (len(places), len(rows[0].used) if rows else 0):
+        raise FigureError(
+            f"{what}: {len(labels)} labels for {len(places)} steps: give one for each"
+        )
+    visible = ["".join(BLANKS.get(c, c) for c in str(label)) for label in labels]
+    return dict(zip(places, visible, strict=False))
+
+
+def _fitting(label: Any, most: int = 6) -> Any:
+    """A label that fits into its box."""
+    if isinstance(label, str) and len(label) > most:
+        return label[: most - 1] + "…"
+    return label
 
 
 def _name(item: Item) -> str:

@@ -13,13 +13,14 @@ import numpy as np
 
 from .. import errors
 from ..differentiate import no_grad, through
+from ..given import Given
 from ..graph import Key, Node
 from ..module import Module
 from ..nests import leaves, map_tree, refilled
 from ..record import record, recording
 from ..tensor import Tensor, apply, wrap
 from ..vjp import defvjp, rule_of
-from .plan import Given, Plan, Step, array_of
+from .plan import Plan, Step, array_of
 from .run import Run
 from .trace import Var, explained
 
@@ -88,7 +89,8 @@ class Loop:
         masks = [m for m in (valid, resets) if m is not None]
         state = map_tree(Tensor, map_tree(array_of, given.state))
         with no_grad():
-            some = Given(layer, map_tree(Tensor, x), state, given.start, valid, resets, None, False)
+            some = given._replace(x=map_tree(Tensor, x), state=state, valid=valid, resets=resets)
+            some = some._replace(truncate=None, states=False, after={})
             fast = Run(plan, [*leaves(x), *masks], run.starts[0], run.operands, some)
             outputs, _, last, _ = layer._plain(some)
         for a, b in zip(

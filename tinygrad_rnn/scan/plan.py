@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..arrays import frozen_copy
+from ..given import Given
 from ..nests import leaves, map_tree
-from ..record import Place as Where
-from ..record import record
 from ..streaming import choose
 from ..tensor import Tensor
 from . import forms
@@ -37,30 +36,6 @@ from .places import Names, Place, Program, Store, assign
 from .trace import Op, Recorder, Var, needing, pull_back, replay, sum_over_time
 
 BLOCK = 320_000  # bytes of one value over a block of steps
-
-
-class Given(NamedTuple):
-    """What a layer's loop is given, checked: see RNN.__call__. Each is equal to itself alone."""
-
-    layer: Any
-    x: Any
-    state: Any
-    start: Any  # what a reset sets the state to
-    valid: Any  # (T, N) booleans, or None
-    resets: Any
-    truncate: int | None
-    states: bool  # whether all states are wanted
-
-    def place(self, t: int | None = None) -> Where:
-        """The place of a step of this loop."""
-        path = ".".join(filter(None, [record.place.path, self.layer.name]))
-        return Where(path, "reverse" if self.layer.reverse else "forward", t, self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 class Step:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..given import Given
 from ..record import record
 from .places import Place
-from .plan import Given, Plan
+from .plan import Plan
 from .trace import Var, replay, value_in
 
 
@@ -124,6 +125,7 @@ class Run:
             env |= dict(zip(step.old, state, strict=True))
             replay(step.ops, env)
             state = [value_in(env, v) for v in step.new]
+            self.call.note(t, tuple(state))
             outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
         record.place = place._replace(t=None)
         turned = outputs if self.plan.up else outputs[::-1]

@@ -268,6 +268,63 @@ def test_flows_can_be_drawn_together():
     assert all(name in together.svg for name in flows)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_gradient_flow_through_padding_and_cuts_against_shifts(name, options):
+    class Shifted(tg.Cell):
+        """A cell with something added to its state."""
+
+        def __init__(self, cell, shifts):
+            self.cell, self.shifts, self.inputs = cell, iter(shifts), cell.inputs
+            self.state_shape = cell.state_shape
+
+        def step(self, x, state):
+            _, new = self.cell(x, state)
+            moved = [a + d for a, d in zip(tg.nests.leaves(new), next(self.shifts), strict=True)]
+            return moved[0], tg.nests.refilled(new, moved)
+
+    net = layer(name)
+    net = tg.RNN(net.cell)
+    x = np.random.default_rng(0).normal(size=(6, 3, C))
+    count = len(tg.nests.leaves(net.initial_state()))
+    shifts = [[tg.Tensor(np.zeros((3, H)), requires_grad=True) for _ in range(count)] for _ in x]
+    loss_of(tg.RNN(Shifted(net.cell, shifts))(x, **options)).backward()
+    squares = [[0 if s.grad is None else (s.grad**2).sum() for s in shift] for shift in shifts]
+    out = net(x, return_states=True, **options)
+    flow = tg.gradient_flow(loss_of(out), out)
+    np.testing.assert_allclose(flow, np.sqrt(np.sum(squares, axis=1)), rtol=1e-11, atol=1e-14)
+
+
+def test_flow_of_another_network_is_refused():
+    one, other = (layer("RNN")(np.ones((3, 1, C)), return_states=True) for _ in range(2))
+    with pytest.raises(tg.errors.UnusedInputError, match="does not depend on this output"):
+        tg.gradient_flow(one.last.sum(), other)
+
+
+def test_inside_no_grad_the_answers_are_the_same():
+    net, x = layer("LSTM"), np.random.default_rng(0).normal(size=(4, 2, C))
+    jacobians, square = tg.state_jacobians(net, x), tg.sensitivity(net, x)
+    with tg.no_grad():
+        assert (tg.state_jacobians(net, x) == jacobians).all()
+        assert (tg.sensitivity(net, x) == square).all()
+
+
+def test_no_steps():
+    net = layer("RNN")
+    assert tg.state_jacobians(net, np.ones((0, C))).shape == (0,)
+    assert tg.sensitivity(net, np.ones((0, 2, C))).shape == (0, 0)
+    out = net(np.ones((0, 2, C)), return_states=True)
+    assert tg.gradient_flow(out.last.sum(), out).shape == (0,)
+
+
+def test_what_is_no_layer_over_time_is_refused():
+    for thing in (tg.Linear(C, H, rng=0), tg.RNNCell(C, H, rng=0)):
+        with pytest.raises(tg.errors.CellError, match="wrap a cell"):
+            tg.sensitivity(thing, np.ones((3, C)))
+        with pytest.raises(tg.errors.CellError, match="wrap a cell"):
+            tg.state_jacobians(thing, np.ones((3, C)))
+
+
 def test_flow_wants_states():
     out = layer("RNN")(np.ones((3, 1, C)))
     with pytest.raises(tg.errors.NoTimeError, match="return_states=True"):

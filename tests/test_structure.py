@@ -16,8 +16,8 @@ PACKAGE = Path(tg.__file__).parent
 # Bottom first: a file imports only from those before it.
 ORDER = """
     errors nests arrays vjp record primitives graph tensor differentiate rules composed functions
-    losses init module cells wrappers zoo streaming given scan recurrent exchange optim train unfold shell
-    canvas insight figures files testing report demo __main__ __init__
+    losses init module cells wrappers zoo streaming given scan recurrent exchange optim train unfold
+    shell canvas insight figures files testing report demo __main__ __init__
 """.split()  # noqa: SIM905
 
 LIMITS = {

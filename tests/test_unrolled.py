@@ -17,6 +17,9 @@ from svg_layout import labels, problems
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.canvas.words import JAPANESE
+from tinygrad_rnn.figures.lanes import Lanes
+from tinygrad_rnn.figures.measured import Measured
+from tinygrad_rnn.nests import leaves
 from tinygrad_rnn.unfold import Unfolded
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -192,6 +195,135 @@ def test_colour_is_the_gradient_flow_and_bars_are_the_contributions(scan):
     other = tg.draw(loss, parameter=net.cell.U)
     assert named(other, "gradient of U")
     assert named(figure, "gradient of V")
+
+
+CELLS = {
+    "RNN": lambda: tg.RNNCell(3, 4, rng=0),
+    "LSTM": lambda: tg.LSTMCell(3, 4, rng=0),
+    "GRU": lambda: tg.GRUCell(3, 4, rng=0),
+    "Stacked": lambda: tg.Stacked(tg.LSTMCell(3, 4, rng=0), tg.GRUCell(4, 4, rng=1)),
+    "Residual": lambda: tg.Residual(tg.RNNCell(3, 3, rng=0)),
+    "Readout": lambda: tg.Readout(tg.RNNCell(3, 4, rng=0), tg.Linear(4, 2, rng=1)),
+    "LinearState": lambda: tg.zoo.LinearStateRNN(3, 3, rng=0),
+    "MinGRU": lambda: tg.zoo.MinGRU(3, 4, rng=0),
+}
+HOLES = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 1, 1]], bool)
+
+
+@given(
+    cell=st.sampled_from(sorted(CELLS)),
+    call=st.sampled_from(
+        [
+            {}, {"lengths": [5, 3, 2]}, {"lengths": [4, 3, 0]}, {"mask": HOLES}, {"reset": HOLES},
+            {"truncate": 1}, {"truncate": 2}, {"lengths": [5, 3, 2], "truncate": 2},
+        ]
+    ),
+    option=st.sampled_from(
+        [{}, {"scan": True}, {"checkpoint": 2}, {"checkpoint": 1}, {"train_state": True}]
+    ),
+    reverse=st.booleans(),
+    states=st.booleans(),
+    loss=st.sampled_from(["outputs", "last", "state", "all", "one"]),
+)  # fmt: skip
+def test_the_boxes_have_the_gradient_flow(cell, call, option, reverse, states, loss):
+    net = tg.RNN(CELLS[cell](), reverse=reverse, **option)
+    out = net(x(5, rows=3), return_states=True, **call)
+    flow = tg.gradient_flow(read(out, loss), out)
+    again = net(x(5, rows=3), return_states=states, **call)
+    total = read(again, loss)
+    lanes = Lanes(Unfolded(total), [total])
+    norms = Measured(lanes, total, None).norms
+    (lane,) = lanes.lanes.values()
+    np.testing.assert_allclose([norms[lane, t] for t in range(5)], flow, rtol=1e-9, atol=1e-13)
+
+
+def read(out, what):
+    state = sum((a**2).sum() for a in leaves(out.state))
+    parts = {
+        "outputs": (out.outputs**2).sum(),
+        "last": (out.last**2).sum(),
+        "state": state,
+        "one": (out.outputs[2] ** 2).sum() + 0 * state,
+    }
+    return parts["outputs"] + parts["last"] ** 2 + state if what == "all" else parts[what]
+
+
+def test_a_loss_that_is_added_up_in_the_loop_is_no_state():
+    rng = np.random.default_rng(0)
+    U, V = (tg.Parameter(rng.normal(size=(n, 4))) for n in (3, 4))
+    W = tg.Parameter(rng.normal(size=(4, 2)))
+    shifts = [tg.Tensor(np.zeros((1, 4)), requires_grad=True) for _ in range(4)]
+    h, J = np.zeros((1, 4)), 0
+    for x_t, shift in zip(tg.Tensor(x(4, rows=1)), shifts, strict=True):
+        h = np.tanh(x_t @ U + h @ V) + shift
+        J = J + ((h @ W) ** 2).sum()
+    figure = tg.draw(J, outputs="abcd")
+    J.backward()
+    assert [text for text, _, _ in named(figure, "[abcd]")] == list("abcd")
+    norms = [f"{np.linalg.norm(shift.grad):.2g}" for shift in shifts]
+    found = sorted(named(figure, r"[\d.e+-]+"), key=lambda label: label[1])
+    rows = {y for text, _, y in found if text == norms[0]}
+    assert any([t for t, _, at in found if at == y] == norms for y in rows)
+    assert problems(figure.svg) == []
+
+
+def test_two_loops_of_ones_own_are_two_lanes():
+    rng = np.random.default_rng(0)
+    weights = [tg.Parameter(rng.normal(size=(3, 3))) for _ in range(2)]
+    h = np.zeros((1, 3))
+    for W, steps in zip(weights, (3, 2), strict=True):
+        for x_t in tg.Tensor(x(steps, rows=1)):
+            h = np.tanh(x_t + h @ W)
+    figure = tg.draw((h**2).sum())
+    assert [t for t, _, _ in named(figure, r"h[¹²]_\d")] == ["h¹_0", "h¹_1", "h¹_2", "h²_0", "h²_1"]
+    heights = {y for _, _, y in named(figure, r"h[¹²]_\d")}
+    assert len(heights) == 1  # the second goes on where the first ends
+
+
+def test_a_loss_reads_what_it_reads():
+    net, readout = tg.RNN(tg.GRUCell(3, 4, rng=0)), tg.Linear(4, 2, rng=1)
+    for scan in (False, True):
+        net.scan = scan
+        out = net(x(5), lengths=[5, 4])
+        for y, times in ((out.outputs[-1], [4]), (out.outputs[1:3], [1, 2]), (out.last, [3, 4])):
+            figure = tg.draw((readout(y) ** 2).sum(), names=readout)
+            assert [text for text, _, _ in named(figure, r"y_\d")] == [f"y_{t}" for t in times]
+            assert f"W (4, 2): one weight, used at {len(times)} steps" in figure.svg
+
+
+def test_the_gradient_comes_down_from_the_loss():
+    figure = drawn("rnn")
+    downs = [p for p in figure.svg.split("\n") if "the gradient goes back" in p]
+    assert len(downs) == 8 + 8 + 7  # from J, from the outputs, from state to state
+
+
+def test_targets_stand_below_outputs():
+    net, readout = tg.RNN(tg.RNNCell(3, 4, rng=0)), tg.Linear(4, 2, rng=1)
+    loss = (readout(net(x(3)).outputs) ** 2).sum()
+    figure = tg.draw(loss, outputs="abc", targets=["x", "y", "longer"])
+    assert problems(figure.svg) == []
+    assert [t for t, _, _ in named(figure, "wanted: .*")] == [
+        "wanted: x",
+        "wanted: y",
+        "wanted: lo…",
+    ]
+
+
+def test_layers_bear_the_names_that_they_are_given():
+    encoder, decoder = (tg.RNN(tg.GRUCell(3, 4, rng=k)) for k in (0, 1))
+    out = decoder(x(2), state=encoder(x(3)).state)
+    figure = tg.draw((out.last**2).sum(), names={"encoder": encoder, "decoder": decoder})
+    assert named(figure, "encoder")
+    assert named(figure, "decoder")
+
+
+def test_bars_grow_when_their_lane_is_reached():
+    loss, _ = birnn()
+    figure = tg.draw(loss)
+    shares = [re.search(r"so far: (.*) %", f) for f in figure.frames]
+    found = [float(match[1]) for match in shares if match]
+    assert found[0] != 0
+    assert len(set(found)) == 5  # every step adds its part in a frame of its own, t = 0 nothing
 
 
 def test_values_in_the_tooltips_are_those_of_the_run():

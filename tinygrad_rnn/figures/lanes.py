@@ -174,15 +174,16 @@ class Lanes:
     def _sums_apart(self) -> None:
         """In a loop of one's own, `J = J + loss_t` goes from step to step too, and is no state.
 
-        Of a state some use of a weight depends, in a later step; of a sum none does.
+        A state meets a weight in some later step; a sum never does.
         """
         leads: set[Node] = set()
-        fixed: set[Node] = set()  # made of weights alone
-        for node in self.graph.nodes:
+        fixed: set[Node] = set()  # made of weights alone (in a first step everything may be)
+        later = [node for node in self.graph.nodes if node.place.t and node.place.call]
+        for node in later:
             parents = [key[0] for _, key, _ in self.graph.edges(node)]
             if parents and all(isinstance(p, Leaf) or p in fixed for p in parents):
                 fixed.add(node)
-        for node in reversed(self.graph.nodes):
+        for node in reversed(later):
             parents = [key[0] for _, key, _ in self.graph.edges(node)]
             if node in leads or any(isinstance(p, Leaf) or p in fixed for p in parents):
                 leads.update(p for p in parents if p.place.call is node.place.call)

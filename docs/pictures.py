@@ -1,6 +1,8 @@
 """Makes the pictures of README and docs: `python docs/pictures.py`; `--check`: are they as made?"""
 
 import argparse
+import contextlib
+import io
 import sys
 from pathlib import Path
 
@@ -18,13 +20,14 @@ def x(*shape):
 
 
 def rnn(lang):
-    """An RNN over eight characters, each to predict the next."""
-    text, alphabet = "hello world"[:9], "dehlorw "
-    codes = np.array([[alphabet.index(c)] for c in text])
-    net, readout = tg.RNN(tg.RNNCell(8, 5, rng=0)), tg.Linear(5, 8, rng=1)
-    out = net(np.eye(8)[codes[:-1]])
-    loss = tg.cross_entropy(readout(out.outputs), codes[1:], reduction="sum")
-    return tg.draw(out, loss, inputs=text[:-1], outputs=text[1:], names=readout, lang=lang)
+    """An RNN over eight characters, each to predict the next: the first block of bptt.md."""
+    page = (Path(__file__).parent / "bptt.md").read_text(encoding="utf-8")
+    block = page.split("```python\n")[1].split("```")[0]
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(block, names)
+    drawn = [names[name] for name in ("out", "loss")]
+    return tg.draw(*drawn, **names["labels"], names=names["readout"], lang=lang)
 
 
 def birnn(lang):

@@ -302,11 +302,8 @@ def test_targets_stand_below_outputs():
     loss = (readout(net(x(3)).outputs) ** 2).sum()
     figure = tg.draw(loss, outputs="abc", targets=["x", "y", "longer"])
     assert problems(figure.svg) == []
-    assert [t for t, _, _ in named(figure, "wanted: .*")] == [
-        "wanted: x",
-        "wanted: y",
-        "wanted: lo…",
-    ]
+    goals = [text for text, _, _ in named(figure, "goal: .*")]
+    assert goals == ["goal: x", "goal: y", "goal: l…"]
 
 
 def test_layers_bear_the_names_that_they_are_given():

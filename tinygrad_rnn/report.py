@@ -39,7 +39,9 @@ def _words(model: Any, words: str, lang: str) -> list[Section]:
     read, wanted = words[:-1], words[1:]
     out = model.rnn(model.one_hot[model.codes(read)], return_states=True)
     loss = cross_entropy(model.readout(out.outputs), model.codes(wanted), reduction="sum")
-    unrolled = draw(out, loss, inputs=read, outputs=wanted, names=model.readout, lang=lang)
+    said = "".join(model.alphabet[k] for k in model.readout(out.outputs).data[:, 0].argmax(axis=-1))
+    labels = {"inputs": read, "outputs": said, "targets": wanted}
+    unrolled = draw(out, loss, **labels, names=model.readout, lang=lang)
     parts = contributions(loss, model.rnn.cell.V).draw(lang, names=read)
     states = draw(out, kind="states", inputs=read, lang=lang)
     return [
@@ -52,7 +54,16 @@ def _words(model: Any, words: str, lang: str) -> list[Section]:
             ),
             unrolled,
         ),
-        (say("The sum that BPTT is", lang), "", parts),
+        (
+            say("The sum that BPTT is", lang),
+            say(
+                "V acts at every time step, and its gradient is the sum of what every step gives. "
+                "Filled: a step's share, along the direction of the whole gradient. Hollow: how "
+                "large its part is; what points elsewhere cancels.",
+                lang,
+            ),
+            parts,
+        ),
         (
             say("What the state holds", lang),
             say("Each row is a unit of the hidden state, each column a character.", lang),
@@ -66,7 +77,7 @@ def _flows(seed: int, lang: str) -> list[Section]:
     text = say(
         "The loss reads the last state only: how much of its gradient gets back to t? Through tanh "
         "it vanishes, through a linear RNN with a large V it explodes. Where the gates of an LSTM "
-        "or a GRU stay open (bias 3), most of it arrives.",
+        "or a GRU stay open (bias 3), it fades slowly.",
         lang,
     )
     return [(say("Vanishing and exploding gradients", lang), text, draw(flows(seed), lang=lang))]

@@ -33,10 +33,19 @@ def run(command: str, text: str, example: str, work: Callable[[str, ModuleType],
     Errors of ours are one line on stderr, with an example where the command line is wrong; of the
     user's own lines the traceback shows where. Both give 2.
     """
-    place, call = split(text)
-    try:
+
+    def loading() -> int:
+        place, call = split(text)
         with loaded(place) as module:
             return work(call, module)
+
+    return reported(command, example, loading)
+
+
+def reported(command: str, example: str, work: Callable[[], int]) -> int:
+    """Do a command's work, and tell its errors: see `run`."""
+    try:
+        return work()
     except UsageError as error:
         print(f"{command}: {error}. Expected, for example: {example}", file=sys.stderr)
     except TinygradError as error:

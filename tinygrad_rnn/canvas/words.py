@@ -124,7 +124,7 @@ JAPANESE = {
     "the loss: {value}": "損失：{value}",
     "gradient of {name}": "{name} の勾配",
     "share of each step": "各時刻の割合",
-    "wanted: {target}": "正解：{target}",
+    "goal: {target}": "正解：{target}",
     "t = {t}: {share} of the gradient of {name}, size {size}": (
         "t = {t}：{name} の勾配の {share}、大きさ {size}"
     ),
@@ -162,6 +162,12 @@ JAPANESE = {
         "ものなので、その勾配は各時刻の寄与の和になります。"
     ),
     "The sum that BPTT is": "BPTT は和である",
+    "V acts at every time step, and its gradient is the sum of what every step gives. Filled: a "
+    "step's share, along the direction of the whole gradient. Hollow: how large its part is; what "
+    "points elsewhere cancels.": (
+        "V は全時刻で使われ、その勾配は各時刻が与えるものの和です。塗りつぶしは勾配全体の向きに"
+        "沿った割合、白抜きは寄与の大きさで、別の向きのものは打ち消し合います。"
+    ),
     "What the state holds": "隠れ状態が覚えていること",
     "Each row is a unit of the hidden state, each column a character.": (
         "行は隠れ状態のユニット、列は文字です。"
@@ -169,10 +175,10 @@ JAPANESE = {
     "Vanishing and exploding gradients": "勾配消失と勾配爆発",
     "The loss reads the last state only: how much of its gradient gets back to t? Through tanh "
     "it vanishes, through a linear RNN with a large V it explodes. Where the gates of an LSTM "
-    "or a GRU stay open (bias 3), most of it arrives.": (
+    "or a GRU stay open (bias 3), it fades slowly.": (
         "損失は最後の状態だけから計算されます。その勾配は時刻 t までどれだけ戻るでしょうか。tanh を"
         "通ると消失し、V の大きな線形 RNN では爆発します。LSTM や GRU のゲートが開いていれば"
-        "（バイアス 3）、大部分が届きます。"
+        "（バイアス 3）、ゆっくりとしか薄まりません。"
     ),
     "An RNN sees the past": "RNN は過去を見る",
     "A BiRNN sees past and future": "双方向 RNN は過去と未来を見る",

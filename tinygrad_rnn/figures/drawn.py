@@ -13,7 +13,7 @@ import numpy as np
 from ..canvas.pen import Figure
 from ..cells import Cell
 from ..recurrent import RNN
-from ..shell import UsageError, constructed, run
+from ..shell import UsageError, constructed, reported, run
 from ..tensor import Tensor
 from .drawing import draw
 from .tasks import TASKS
@@ -36,30 +36,45 @@ def main(argv: list[str]) -> int:
         help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted: a cell or a "
         "layer; or a task type: tasks, " + ", ".join(TASKS),
     )
-    parser.add_argument("--steps", type=int, metavar="T", help="unrolled in so many time steps")
-    parser.add_argument("--inputs", type=int, help="the width of x; default: the cell's .inputs")
+    count: Any = lambda text: max(int(text), 0) or _refused(text)
+    parser.add_argument("--steps", type=count, metavar="T", help="unrolled in so many time steps; "
+                        "layers of several loops always are (default 6)")  # fmt: skip
+    parser.add_argument("--inputs", type=count, help="the width of x; default: the cell's .inputs")
     parser.add_argument("--text", help="labels of the steps, one character each; sets --steps")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs (default 0)")
     parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of the labels")
     parser.add_argument("--out", help="x.svg or x.html; default: SVG to the standard output")
     options = parser.parse_args(argv)
     if options.what == "tasks" or options.what in TASKS:
-        return _given_out(draw(options.what, lang=options.lang), options.out)
+        return reported("draw", EXAMPLE, lambda: _task(options))
+    if ":" not in options.what and not options.what.endswith(".py"):
+        known = ", ".join(TASKS)
+        print(f"draw: {options.what!r} is no call and no task type: tasks, {known}. Expected, for "
+              f"example: {EXAMPLE}", file=sys.stderr)  # fmt: skip
+        return 2
     return run("draw", options.what, EXAMPLE, lambda call, module: _drawn(call, module, options))
+
+
+def _task(options: Any) -> int:
+    return _given_out(draw(options.what, lang=options.lang), options.out)
+
+
+def _refused(text: str) -> int:
+    raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
 
 
 def _drawn(call: str, module: ModuleType, options: Any) -> int:
     thing = constructed(call, module)
     if not isinstance(thing, Cell) and not hasattr(thing, "initial_state"):
         raise UsageError(f"{call} is of type {type(thing).__name__}, no cell and no layer")
-    steps = len(options.text) if options.text else options.steps
-    if steps is None and isinstance(thing, (Cell, RNN)):
-        return _given_out(draw(thing, inputs=options.inputs, lang=options.lang), options.out)
     layer = RNN(thing) if isinstance(thing, Cell) else thing
     width = options.inputs or _width(layer)
     if width is None:
         raise UsageError(f"{call} does not say the width of x: add --inputs")
-    x = np.random.default_rng(options.seed).standard_normal((max(1, steps or 6), 1, width))
+    steps = len(options.text) if options.text else options.steps
+    if steps is None and isinstance(layer, RNN):
+        return _given_out(draw(layer, inputs=width, lang=options.lang), options.out)
+    x = np.random.default_rng(options.seed).standard_normal((steps or 6, 1, width))
     out = layer(Tensor(x, requires_grad=True))
     loss = (out.last * out.last).sum()
     return _given_out(draw(out, loss, inputs=options.text, lang=options.lang), options.out)
@@ -77,6 +92,9 @@ def _given_out(figure: Figure, out: str | None) -> int:
     if out is None:
         sys.stdout.write(figure.svg)
         return 0
-    figure.save(out)
+    try:
+        figure.save(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     print(f"{Path(out)}: {figure.title}")
     return 0

@@ -75,8 +75,9 @@ def recorded(tensor: Tensor, names: Iterable[tuple[str, Tensor]] = ()) -> Found:
     """
     if tensor._key is None:
         raise FigureError(
-            "this Tensor has no graph: nothing that it was made of requires a gradient. "
-            "Draw the function instead, graph(f, x), or use requires_grad=True"
+            "this Tensor has no graph: nothing that it was made of needs a gradient, or it was "
+            "made inside tg.no_grad(). Draw the function instead, tg.draw(f, args=(x,)), or use "
+            "requires_grad=True"
         )
     seen = {tensor._key[0]}
     stack = [tensor._key[0]]

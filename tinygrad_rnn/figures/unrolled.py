@@ -182,7 +182,7 @@ class _Picture:
             symbol = "x" if row.kind == "input" else "y"
             given = _fitting(self.labels.get((row, item), (symbol, str(item))))
             target = self.targets.get((row, item), "")
-            below = say("wanted: {target}", self.lang, target=_fitting(target, 3)) if target else ""
+            below = say("goal: {target}", self.lang, target=_fitting(target, 2)) if target else ""
             pen.box(x, y, given, WIDE, tall, below, tip=tip, frame=frame)
         else:  # its gradient comes later than the box itself, so that is drawn on its own
             pen.box(x, y, "", WIDE, tall, tip=tip, frame=frame)

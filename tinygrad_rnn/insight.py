@@ -2,8 +2,8 @@
 
 `contributions` takes a shared weight's gradient apart, time step by time step: the sum that
 backpropagation through time is. `gradient_flow`, `state_jacobians` and `sensitivity` show how far
-back a loss, a state and an output can see. |.| is the 2-norm everywhere: of a matrix the largest
-factor by which it stretches a vector.
+back a loss, a state and an output can see. |.| is the 2-norm unless you say otherwise: of a matrix
+the largest factor by which it stretches a vector.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ class Contributions:
     def shares(self) -> np.ndarray:
         """(T,): how much of the gradient each step makes, along its direction; with `outside`'s
         share they add up to 1. Negative: it pulls the other way."""
-        return np.array([self._share(part) for part in self.steps])
+        return self._shares(self.steps)
 
     @property
     def outside_share(self) -> float:
         """The share of the uses outside of all loops."""
-        return self._share(self.outside)
+        return float(self._shares(self.outside[None])[0])
 
-    def _share(self, part: np.ndarray) -> float:
-        total = self.total
-        size = float((total * total).sum())
-        return float((part * total).sum()) / size if size else 0.0
+    def _shares(self, parts: np.ndarray) -> np.ndarray:
+        total = self.total.ravel()
+        along = parts.reshape(len(parts), -1) @ total
+        return np.asarray(along / (total @ total or 1.0))
 
     def draw(self, lang: str = "en", names: Any = None) -> Figure:
         """Bars: each step's share of the gradient, and its size beside it.
@@ -153,16 +153,14 @@ class Flow(np.ndarray):
         return compare({name: self, **others}, lang=lang)
 
 
-def compare(
-    flows: Mapping[str, Array], title: str = "", y_label: str = "", lang: str = "en"
-) -> Figure:
+def compare(flows: Mapping[str, Array], title: str = "", lang: str = "en") -> Figure:
     """Several curves over time in one picture: who vanishes, who explodes.
 
     tg.draw({"tanh RNN": flow, "LSTM": lstm_flow})
     """
     title = title or say("How large the gradient is at each time step", lang)
     series = {name: np.asarray(flow) for name, flow in flows.items()}
-    return lines(series, title, say("time step t", lang), y_label or say("norm", lang), True, lang)
+    return lines(series, title, say("time step t", lang), say("norm", lang), True, lang)
 
 
 def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
@@ -178,7 +176,8 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
 
     h_t is the whole state after step t, of all rows of the batch: of an LSTM h and c side by side,
     of a BiRNN both directions'. Its gradient is the total one: through what the step makes of it
-    (its output) and through all later steps. Raises NoTimeError without states, GraphFreedError.
+    (its output) and through all later steps. Where a row is padding its state is held, and the held
+    state counts. Raises NoTimeError without states, GraphFreedError.
     """
     graph = Unfolded(_one_number(loss), *states_in(output))
     calls = {node.place.call for node in _loops(graph, output)}
@@ -277,11 +276,14 @@ def _jacobian(after: list[Any], before: list[Tensor], rows: int, size: int) -> n
 class Sensitivity(np.ndarray):
     """(T, T): row t, column s is |dy_t/dx_s|, as an array; `.draw()` shows it."""
 
-    def draw(self, lang: str = "en", inputs: Any = None, outputs: Any = None) -> Figure:
-        """A heat map: an RNN fills a triangle, since it sees the past; a BiRNN fills the square."""
+    def draw(self, lang: str = "en", names: Any = None) -> Figure:
+        """A heat map: an RNN fills a triangle, since it sees the past; a BiRNN fills the square.
+
+        names  a label for each time step, characters say; None: its number
+        """
         title = say("How strongly output t depends on input s", lang)
         x, y = say("input at s", lang), say("output at t", lang)
-        return heat(np.asarray(self), title, x, y, outputs, inputs, lang)
+        return heat(np.asarray(self), title, x, y, names, names, lang)
 
 
 def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Any:
@@ -366,7 +368,7 @@ def gradients_at(
         found[step] = []
         for array, key, rows in there:
             others = {other.key: total[other.key] for other in there if other.array != array}
-            found[step].append((total[key] - _within(graph, others, key))[rows])
+            found[step].append((total[key] - _through_others(graph, others, key))[rows])
     return found
 
 
@@ -375,7 +377,7 @@ def norm_of(gs: list[Any]) -> float:
     return float(np.sqrt(sum(float(np.sum(g * g)) for g in gs)))
 
 
-def _within(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
+def _through_others(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
     """What reaches one array of the state through the others of the same step.
 
     An LSTM's h is made of its c. As a state they are two arrays side by side: what c does to h in

@@ -44,7 +44,7 @@ class Unfolded:
     def __init__(self, *tensors: Tensor) -> None:
         self.inner: dict[Node, list[Key | None]] = {}  # of a node that stands for a graph
         self.spans: list[tuple[int, int, tuple[int, ...]]] = []  # numbers of nodes made here
-        self.steps: dict[Any, list[Node]] = {}
+        self.by_step: dict[Any, list[Node]] = {}
         found: dict[Node, tuple[int, ...]] = {}
         stack = [t._key[0] for t in tensors if t._key]
         while stack:
@@ -74,7 +74,7 @@ class Unfolded:
 
     def _written_out(self, node: Node, order: tuple[int, ...]) -> list[Key | None]:
         """Run once more what a node stands for: the keys of its results."""
-        start = Leaf(np.zeros(0)).id
+        start = Leaf(np.zeros(0)).id  # numbers are a clock: what comes later is made here
         if node.rule and node.rule.function is rerun:
             with recording(place=node.place):
                 outs = checkpoint_again(**node.static)
@@ -146,7 +146,7 @@ class Unfolded:
         with recording(tracking=False):
             for node in reversed(nodes):
                 sums.node = node
-                g = sums.take(node, set(), {}) if node in leads else None
+                g = sums.take(node, set(), {}) if node in leads else None  # nothing to be found
                 if g is None:
                     continue
                 if see:
@@ -158,18 +158,21 @@ class Unfolded:
                     pull_node(node, edges, g, sums, None)
                 if contributed and goal in sums.own.totals:
                     contributed(node, sums.own.totals.pop(goal))
-                    sums.own.owned.clear()
+                    sums.own.owned.clear()  # that array is the caller's now
 
     def _step(self, node: Node) -> list[Node]:
         """The nodes of one time step of one loop, in order."""
-        if not self.steps:
+        if not self.by_step:
             for each in self.nodes:
-                self.steps.setdefault((each.place.call, each.place.t), []).append(each)
-        return self.steps[node.place.call, node.place.t]
+                self.by_step.setdefault((each.place.call, each.place.t), []).append(each)
+        return self.by_step[node.place.call, node.place.t]
 
 
 def kept_by(node: Node, edges: Edges) -> Iterator[tuple[Key, Any]]:
-    """What a node has kept for the way back: values, and whose they are."""
+    """What a node has kept for the way back: values, and whose they are.
+
+    A rule's `asks` say what each kept thing is: see vjp.Rule.
+    """
     rule, keys = node.rule, {i: key for i, key, _ in edges}
     for i, _, kept in edges if rule else ():
         assert rule is not None

@@ -12,7 +12,7 @@ from ..canvas.pen import Figure
 from ..canvas.words import say
 from ..cells import Cell
 from ..errors import FigureError
-from ..insight import compare, states_in
+from ..insight import Contributions, Sensitivity, compare, states_in
 from ..module import Module
 from ..recurrent import RNN, RNNOutput
 from ..tensor import Tensor
@@ -97,6 +97,8 @@ def draw(
         return tasks(None if what == "tasks" else what, lang)
     if kind == "curves":
         return compare(what, lang=lang, **options)
+    if options and not isinstance(what, (Contributions, Sensitivity)):
+        raise FigureError(f"inputs= means nothing for a {type(what).__name__}")
     names = {"names": options["inputs"]} if options else {}
     drawn: Figure = what.draw(lang=lang, **names)
     return drawn

@@ -250,7 +250,7 @@ class _Picture:
         cut = row.call.truncate if row.call else None
         for earlier, later in pairwise(items):
             done = row.travel.index(later) if cut and later != ELLIPSIS else 1
-            tip = f"{self._symbol(row)}_{_name(earlier)} → t = {_name(later)}"
+            tip = f"{self._symbol(row)}_{_shown(earlier)} → t = {_shown(later)}"
             a, b = grid.x[row.offset, earlier] + out, grid.x[row.offset, later] + into
             if cut and done % cut == 0:
                 words = say("truncated: no gradient goes back further", lang)
@@ -406,7 +406,7 @@ class _Picture:
             share, size = sum(given), max(measured.sizes[at] for at in times if at in shares)
             high = min(abs(share) * scale, BARS)
             tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
-                      name=self._name(weight), t=_name(item), share=_percent(share),
+                      name=self._name(weight), t=_shown(item), share=_percent(share),
                       size=_short(size))  # fmt: skip
             users = [row for row in self.lanes.lanes.values() if weight in row.weights]
             frame = max(
@@ -507,7 +507,7 @@ class _Picture:
         found = []
         for (row, item), at in self.grid.at.items():
             if row.kind == "lane" and at == frame:
-                name, norm = f"{self._symbol(row)}_{_name(item)}", self.norms.get((row, item))
+                name, norm = f"{self._symbol(row)}_{_shown(item)}", self.norms.get((row, item))
                 found.append(f"|dJ/d{name}| = {norm:.3g}" if back and norm is not None else name)
         return ", ".join(found)
 
@@ -534,7 +534,7 @@ def _fitting(label: Any, most: int = 6) -> Any:
     return label
 
 
-def _name(item: Item) -> str:
+def _shown(item: Item) -> str:
     return "…" if item == ELLIPSIS else str(item)
 
 

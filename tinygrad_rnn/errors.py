@@ -562,6 +562,11 @@ def no_layer_over_time(layer: Any) -> CellError:
     return CellError(f"expected a layer over time, not a {layer}: wrap a cell, tg.RNN(cell)")
 
 
+def no_rows(shape: Any) -> ShapeError:
+    """sensitivity of an empty batch."""
+    return ShapeError(f"x has shape {shape}: an empty batch has no derivatives to look at")
+
+
 def no_float_input(layer: str) -> DtypeError:
     """Sensitivity to an input without gradient."""
     return DtypeError(

@@ -64,8 +64,8 @@ class Contributions:
         return float(self._shares(self.outside[None])[0])
 
     def _shares(self, parts: np.ndarray) -> np.ndarray:
-        total = self.total.ravel()
-        along = parts.reshape(len(parts), -1) @ total
+        total = self.total.ravel().astype(np.float64)
+        along = parts.reshape(len(parts), -1).astype(np.float64) @ total
         return np.asarray(along / (total @ total or 1.0))
 
     def draw(self, lang: str = "en", names: Any = None) -> Figure:
@@ -75,7 +75,7 @@ class Contributions:
         """
         title = say("What each time step contributes to the gradient of {name}", lang,
                     name=self.name or say("the weight", lang))  # fmt: skip
-        size = float(np.linalg.norm(self.total)) or 1.0
+        size = float(_norms(self.total[None])[0]) or 1.0
         return bars(self.shares, self.norms / size, self.outside_share, names, title, lang)
 
     def __repr__(self) -> str:
@@ -180,11 +180,12 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     state counts. Raises NoTimeError without states, GraphFreedError.
     """
     graph = Unfolded(_one_number(loss), *states_in(output))
-    calls = {node.place.call for node in _loops(graph, output)}
-    parts: dict[int, list[Part]] = {}
-    for k, call in enumerate(call for call in graph.calls if call in calls):
-        for t, found in graph.states(call).items():
-            parts.setdefault(t, []).extend(part._replace(array=(k, part.array)) for part in found)
+    values, parts = set(_values(graph, output)), dict[int, list[Part]]()
+    for k, call in enumerate(graph.calls):
+        found = graph.states(call)
+        if any(part.key in values for some in found.values() for part in some):
+            for t, some in found.items():
+                parts.setdefault(t, []).extend(p._replace(array=(k, p.array)) for p in some)
     gradients = gradients_at(graph, loss, parts)
     if parts and not any(gradients.values()):
         raise errors.unrelated()
@@ -194,14 +195,14 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     return norms.view(Flow)
 
 
-def _loops(graph: Unfolded, output: RNNOutput) -> Iterator[Node]:
-    """Nodes of the loops whose states an output has."""
+def _values(graph: Unfolded, output: RNNOutput) -> Iterator[Key]:
+    """The values that an output's states consist of."""
     for stacked in states_in(output):
         key = graph.real(stacked._key) if isinstance(stacked, Tensor) else None
         if key is not None and key[0].rule is not None:
             if key[0].rule.function is not np.stack:
                 raise errors.no_states(False)
-            yield from (each[0] for _, each, _ in graph.edges(key[0]))
+            yield from (each for _, each, _ in graph.edges(key[0]))
 
 
 def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Flow:
@@ -219,8 +220,9 @@ def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **op
     """
     if not isinstance(layer, RNN):
         raise errors.one_direction(type(layer).__name__)
-    start = layer.initial_state(())
-    size = sum(np.size(a) for a in leaves(start))
+    options.pop("return_states", None)
+    state = _start(layer, x) if state is None else state
+    size = sum(math.prod(np.shape(a)[len(_batch(x)) :]) for a in leaves(state))
     x, state, options, rows = _repeated(size, x, state, options)
     steps, *batch = leaves(x)[0].shape[:2]
     valid = valid_steps((steps, *batch), options.get("lengths"), options.get("mask"))
@@ -302,8 +304,8 @@ def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **option
         raise errors.no_float_input(type(layer).__name__)
     with no_grad():
         first = layer(x, state, **options).outputs
-    batch = np.shape(leaves(x)[0])[1:-1]
-    size = sum(a.size for a in leaves(first)) // max(1, len(leaves(first)[0]) * math.prod(batch))
+    state = _start(layer, x) if state is None else state
+    size = sum(math.prod(np.shape(a)[1 + len(_batch(x)) :]) for a in leaves(first))
     x, state, options, rows = _repeated(size, x, state, options)
     inputs = [a for a in leaves(x) if a.requires_grad]
     with recording(tracking=True):
@@ -339,7 +341,8 @@ def _one_number(loss: Any) -> Tensor:
 
 def _norms(steps: np.ndarray) -> np.ndarray:
     """The 2-norm of each entry along the first axis, all its numbers taken as one vector."""
-    return np.asarray(np.linalg.norm(steps.reshape(len(steps), -1), axis=1))
+    wide = steps.reshape(len(steps), -1).astype(np.float64)  # squares of float32 may not fit in
+    return np.asarray(np.linalg.norm(wide, axis=1))
 
 
 def states_in(output: Any) -> list[Any]:
@@ -374,7 +377,8 @@ def gradients_at(
 
 def norm_of(gs: list[Any]) -> float:
     """The 2-norm of several arrays, taken as one vector."""
-    return float(np.sqrt(sum(float(np.sum(g * g)) for g in gs)))
+    wide = [np.asarray(g, np.float64) for g in gs]  # squares of float32 may not fit in
+    return float(np.sqrt(sum(float(np.sum(g * g)) for g in wide)))
 
 
 def _through_others(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
@@ -390,12 +394,27 @@ def _through_others(graph: Unfolded, others: dict[Key, Any], key: Key) -> Any:
     return sum(found) if found else 0
 
 
+def _batch(x: Any) -> tuple[int, ...]:
+    """(N,) or (): the rows of the batch, none of which may be missing."""
+    batch = tuple(np.shape(leaves(x)[0])[1:-1])
+    if not math.prod(batch):
+        raise errors.no_rows(np.shape(leaves(x)[0]))
+    return batch
+
+
+def _start(layer: Any, x: Any) -> Any:
+    """The initial state of the batch: drawn once, where it is random, and not for each copy."""
+    arrays = [_data(a) for a in leaves(x)] + [p.data for p in layer.parameters()]
+    floats = [a.dtype for a in arrays if a.dtype.kind == "f"] or [np.dtype(np.float64)]
+    return layer.initial_state(_batch(x), np.result_type(*floats))
+
+
 def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, Any, int]:
     """Every row of a batch `size` times: one row for each element that is differentiated.
 
     Returns x (floats need a gradient), state and options, and how many rows there were.
     """
-    batch = np.shape(leaves(x)[0])[1:-1]
+    batch = _batch(x)
     # without a batch, time has no axis of rows behind it yet
     spread = partial(_rows, size, batched=bool(batch))
     arrays = map_tree(lambda a: spread(1, _data(a)), x)

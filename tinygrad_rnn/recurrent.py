@@ -182,24 +182,23 @@ class RNN(Layer):
         steps, *batch, _ = leaves(x)[0].shape
         x_steps = map_tree(list, x)
         times = list(range(steps))[:: -1 if self.reverse else 1]
-        path, direction, *_ = given.place()
+        path, direction, outer, call = given.place()
 
         def run(state: Any, first: int, end: int) -> tuple[list[Any], list[Any]]:
             """Steps number first, ..., end - 1 of the way: outputs, and states (or the last)."""
             outputs, states = [], []
             with recording(place=record.place):
                 for done, t in enumerate(times[first:end], first):
-                    record.place = Place(path, direction, t, given)
+                    record.place = Place(path, direction, t if outer is None else outer, call)
                     if truncate and done and done % truncate == 0:
                         state = map_tree(_detached, state)
                     if resets is not None and resets[t].any():
                         state = map_tree(partial(choose, resets[t]), start, state)
                     output, new = self.cell(map_tree(itemgetter(t), x_steps), state)
                     self._check_step(output, new, state, tuple(batch), t)
-                    if valid is not None and not valid[t].all():
+                    if held := valid is not None and not valid[t].all():
                         new = map_tree(partial(choose, valid[t]), new, state)
-                    state = map_tree(_read_only, new)
-                    given.note(t, state)
+                    state = given.note(t, map_tree(_read_only, new), held)
                     outputs.append(output)
                     states.append(state)
             return outputs, states if return_states else [state]

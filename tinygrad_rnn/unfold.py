@@ -59,7 +59,7 @@ class Unfolded:
                 parents = [key for key in self._written_out(node, found[node]) if key]
             stack += [parent for parent, _ in parents]
         self.nodes = sorted(found.keys() - self.inner.keys(), key=found.__getitem__)
-        self.numbered = {node.id: node for node in self.nodes}
+        self.numbered = {node.id: node for node in found}
         places = dict.fromkeys(node.place.call for node in self.nodes)
         self.calls = [call for call in places if isinstance(call, Given)]
         # another look at the same graph runs loops once more, and then other numbers are noted
@@ -108,7 +108,8 @@ class Unfolded:
                 rows = [(state, ...)] if valid is None else [(own, valid), (state, ~valid)]
                 for number, which in rows:
                     if number and number[0] in self.numbered:
-                        found[t].append(Part(k, (self.numbered[number[0]], number[1]), which))
+                        key = self.real((self.numbered[number[0]], number[1]))
+                        found[t] += [Part(k, key, which)] if key else []
         return found
 
     def edges(self, node: Node) -> Edges:
@@ -138,7 +139,7 @@ class Unfolded:
         within                   stay in the time step of this node, and do not walk through a seed
         """
         leads = set() if goal is None else {goal[0]}
-        nodes = self.nodes if within is None else self._step(within)
+        nodes = self.nodes if within is None else self.step(within.place.call, within.place.t)
         for node in nodes:
             if goal is None or any(key[0] in leads for _, key, _ in self.edges(node)):
                 leads.add(node)
@@ -160,12 +161,12 @@ class Unfolded:
                     contributed(node, sums.own.totals.pop(goal))
                     sums.own.owned.clear()  # that array is the caller's now
 
-    def _step(self, node: Node) -> list[Node]:
+    def step(self, call: Any, t: int | None) -> list[Node]:
         """The nodes of one time step of one loop, in order."""
         if not self.by_step:
-            for each in self.nodes:
-                self.by_step.setdefault((each.place.call, each.place.t), []).append(each)
-        return self.by_step[node.place.call, node.place.t]
+            for node in self.nodes:
+                self.by_step.setdefault((node.place.call, node.place.t), []).append(node)
+        return self.by_step.get((call, t), [])
 
 
 def kept_by(node: Node, edges: Edges) -> Iterator[tuple[Key, Any]]:

@@ -13,14 +13,19 @@ import linecache
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import FigureError, no_time_steps
 from ..given import Given
 from ..graph import Key, Leaf, Node
 from ..module import Module, find
 from ..nests import leaves
-from ..primitives import unstack
+from ..primitives import getitem, unstack
 from ..tensor import Tensor
 from ..unfold import Unfolded
+
+# what takes an array's first axis apart, or turns it
+TURNING = {getitem, np.flip, np.roll, np.take, np.sort, np.repeat}
 
 
 @dataclass(eq=False)
@@ -81,10 +86,11 @@ class Lanes:
         self.graph = graph
         self.lanes: dict[Any, Row] = {}
         self.rows: list[Row] = []
-        self.reach: dict[Node, Reach] = {}  # of nodes outside of loops
+        self.open: set[Row] = set()  # lanes whose place is being looked for
+        self.reached: dict[Node, Reach] = {}  # of nodes outside of loops, where it was asked for
         self.iterated: dict[Row, set[Node]] = {}  # arrays that a lane reads step by step
-        self.cross: dict[Row, dict[int, Reach]] = {}  # what else its steps read, by time
-        self.heads: list[tuple[set[Key], Reach]] = []  # weights used outside, and on what
+        self.cross: dict[Row, dict[int, set[Key]]] = {}  # what else its steps read, by time
+        self.heads: list[tuple[set[Key], Node]] = []  # weights used outside, and where
         self.uses: dict[Key, tuple[Node, int]] = {}  # of weights: where first
         for node in graph.nodes:
             if node.place.t is None:
@@ -99,7 +105,7 @@ class Lanes:
         self._named(names)
         for lane in self.lanes.values():
             self._placed(lane)
-        self.ends = self._top(self._union([graph.real(root._key) for root in roots]))
+        self.ends = self._top(self.reach(*[graph.real(root._key) for root in roots]))
 
     # ----- reading the graph
 
@@ -128,40 +134,39 @@ class Lanes:
             elif parent.rule and parent.rule.function is unstack:
                 self.iterated.setdefault(row, set()).add(parent)
             else:
-                here = self.cross.setdefault(row, {}).setdefault(t, Reach(set(), set()))
-                steps, weights = self._reach(key)
-                here.steps.update(steps)
-                here.weights.update(weights)
+                self.cross.setdefault(row, {}).setdefault(t, set()).add(key)
 
     def _outside(self, node: Node) -> None:
-        """A node of no step: what it was made of."""
-        edges = self.graph.edges(node)
-        found = self._union([key for _, key, _ in edges])
-        self.reach[node] = found
+        """A node of no step: which weights it uses."""
         weights = set()
-        for i, key, _ in edges:
+        for i, key, _ in self.graph.edges(node):
             if isinstance(key[0], Leaf):
                 self.uses.setdefault(key, (node, i))
                 weights.add(key)
-        if found.steps and weights:
-            self.heads.append((weights, found))
+        if weights:
+            self.heads.append((weights, node))
+
+    def reach(self, *keys: Key | None) -> Reach:
+        """What values were made of: down to the loops and the weights."""
+        found, seen = Reach(set(), set()), set[Node]()
+        stack = [key for key in keys if key]
+        while stack:
+            key = stack.pop()
+            node = key[0]
+            if isinstance(node, Leaf):
+                found.weights.add(key)
+            elif node.place.t is not None:
+                found.steps.add((self._lane(node), node.place.t))
+            elif node not in seen:
+                seen.add(node)
+                stack += [parent for _, parent, _ in self.graph.edges(node)]
+        return found
 
     def _reach(self, key: Key) -> Reach:
-        node = key[0]
-        if isinstance(node, Leaf):
-            return Reach(set(), {key})
-        if node.place.t is None:
-            return self.reach[node]
-        return Reach({(self._lane(node), node.place.t)}, set())
-
-    def _union(self, keys: list[Key | None]) -> Reach:
-        found = [self._reach(key) for key in keys if key]
-        if len(found) == 1:
-            return found[0]
-        return Reach(
-            {step for each in found for step in each.steps},
-            {key for each in found for key in each.weights},
-        )
+        """The same of one value, which many steps may ask for."""
+        if key[0] not in self.reached:
+            self.reached[key[0]] = self.reach(key)
+        return self.reached[key[0]]
 
     def _complete(self, lane: Row) -> None:
         """A layer has run all its steps, those before a truncation too: no gradient gets there."""
@@ -174,48 +179,65 @@ class Lanes:
     def _sums_apart(self) -> None:
         """In a loop of one's own, `J = J + loss_t` goes from step to step too, and is no state.
 
-        A state meets a weight in some later step; a sum never does.
+        Later steps only add to a sum. Besides states with axes a single number is one in any case.
         """
-        leads: set[Node] = set()
-        fixed: set[Node] = set()  # made of weights alone (in a first step everything may be)
-        later = [node for node in self.graph.nodes if node.place.t and node.place.call]
-        for node in later:
-            parents = [key[0] for _, key, _ in self.graph.edges(node)]
-            if parents and all(isinstance(p, Leaf) or p in fixed for p in parents):
-                fixed.add(node)
-        for node in reversed(later):
-            parents = [key[0] for _, key, _ in self.graph.edges(node)]
-            if node in leads or any(isinstance(p, Leaf) or p in fixed for p in parents):
-                leads.update(p for p in parents if p.place.call is node.place.call)
+        states: set[Key] = set()
+        for node in self.graph.nodes:
+            if node.rule and node.rule.function is not np.add:
+                states.update(key for _, key, _ in self.graph.edges(node)
+                              if key[0].place[2:] != node.place[2:])  # fmt: skip
         for lane in self.lanes.values():
-            if lane.call or not any(k[0] in leads for keys in lane.carried.values() for k in keys):
+            carried = [key for keys in lane.carried.values() for key in keys]
+            axes = any(key[0].shapes[key[1]] for key in carried)
+            if lane.call or not any(key in states for key in carried):
                 continue
             for t, keys in lane.carried.items():
-                lane.sums[t] = {key for key in keys if key[0] not in leads}
+                lane.sums[t] = {
+                    key for key in keys
+                    if key not in states or (axes and not key[0].shapes[key[1]])
+                }  # fmt: skip
                 keys -= lane.sums[t]
 
     # ----- arranging the rows
 
     def _placed(self, lane: Row) -> None:
         """Find a lane's place: above what it reads along time, to the right of what it goes on."""
+        if lane in self.rows:
+            return
+        if lane in self.open:
+            raise FigureError(
+                "loops that read each other cannot be unrolled in one picture: draw what the inner "
+                "one returns"
+            )
+        self.open.add(lane)
         aligned: set[Row] = set()
         for node in self.iterated.get(lane, ()):
             if node.edges and isinstance(node.edges[0][1][0], Leaf):
                 continue  # x itself
-            steps, weights = self.reach[node].ordered()
-            aligned |= {row for row, _ in steps}
+            steps, weights = self._reach((node, 0)).ordered()
+            rows = {row for row, _ in steps}
             for key in weights:  # an Embedding, say
                 lane.weights.setdefault(key, set()).update(lane.used)
-        for t, reach in self.cross.get(lane, {}).items():
-            steps, weights = reach.ordered()
-            for key in weights:
-                lane.weights.setdefault(key, set()).add(t)
-            for row in dict.fromkeys(row for row, _ in steps):
-                times = [k for other, k in steps if other is row]
-                if t == lane.travel[0] and len(times) == 1:
-                    lane.before.append((row, times[0]))
+            if self._straight(node) and all(row.steps == lane.steps for row in rows):
+                aligned |= rows
+            else:
+                lane.everything += [row for row in rows if row not in lane.everything]
+        for t, keys in self.cross.get(lane, {}).items():
+            found = [self._reach(key) for key in keys]
+            for reach in found:
+                for key in reach.ordered()[1]:
+                    lane.weights.setdefault(key, set()).add(t)
+            times: dict[Row, set[int]] = {}
+            for reach in found:
+                for row, k in reach.ordered()[0]:
+                    times.setdefault(row, set()).add(k)
+            for row in sorted(times, key=lambda row: row.number):
+                if t == lane.travel[0] and len(times[row]) == 1:
+                    lane.before.append((row, *times[row]))
                 elif row not in lane.everything:
                     lane.everything.append(row)
+        for row in [*aligned, *[row for row, _ in lane.before], *lane.everything]:
+            self._placed(row)
         if aligned:
             lane.below = [self._merged(sorted(aligned, key=self.rows.index))]
             lane.offset = lane.below[0].offset
@@ -226,13 +248,28 @@ class Lanes:
             lane.below = [self._inputs(lane)] if reads else []
         self._add(lane, max([row.level for row in lane.below], default=0) + 1)
 
+    def _straight(self, node: Node) -> bool:
+        """Whether an array that is iterated has the times of the loops that it comes from."""
+        seen, stack = set[Node](), [node]
+        while stack:
+            node = stack.pop()
+            if node.place.t is not None or node in seen:
+                continue
+            if node.rule and node.rule.function in TURNING:
+                return False
+            seen.add(node)
+            stack += [key[0] for _, key, _ in self.graph.edges(node)]
+        return True
+
     def _inputs(self, lane: Row) -> Row:
-        """The row of inputs below a lane; lanes over the same steps share it."""
+        """The row of inputs below a lane; lanes over the same x share it."""
         for row in self.rows:
-            if row.kind == "input" and (row.offset, row.steps) == (lane.offset, lane.steps):
+            same = row.kind == "input" and (row.offset, row.steps) == (lane.offset, lane.steps)
+            if same and _equal(row.loop, lane.loop):
                 return row
-        row = Row("input", lane.steps, used=set(range(lane.steps)), offset=lane.offset)
-        self.rows.append(row)
+        row = Row("input", lane.steps, used=set(range(lane.steps)), loop=lane.loop)
+        row.offset = lane.offset
+        self._add(row, 0)
         return row
 
     def _merged(self, rows: list[Row]) -> Row:
@@ -264,25 +301,29 @@ class Lanes:
         ends: dict[Row, set[int]] = {}
         for row, t in reach.ordered()[0]:
             ends.setdefault(row, set()).add(t)
-            if row.sums:  # a loss that was added up on the way
-                ends[row].update(k for k, keys in row.sums.items() if keys)
-        heads: dict[frozenset[Row], Row] = {}
-        for weights, found in self.heads:
-            lanes = frozenset(row for row, _ in found.steps)
-            if not lanes & ends.keys():
-                continue  # between two lanes: it is a weight of the upper one
-            if lanes not in heads:
-                below = self._merged(sorted(lanes, key=self.rows.index))
-                heads[lanes] = Row("head", below.steps, below=[below], offset=below.offset)
-            times = {t for _, t in found.steps}
-            for key in Reach(set(), weights).ordered()[1]:
-                heads[lanes].weights.setdefault(key, set()).update(times)
-            heads[lanes].used |= times
-        for lanes, head in heads.items():
-            self._add(head, max(row.level for row in lanes) + 1)
-            for lane in lanes:
+        for row in ends:  # a loss may be added up on the way
+            ends[row].update(t for t, keys in row.sums.items() if keys)
+        heads: dict[tuple[Row, ...], Row] = {}
+        for weights, node in self.heads:
+            found: dict[tuple[int, int], dict[Row, set[int]]] = {}
+            for row, t in self.reach((node, 0)).ordered()[0]:
+                found.setdefault((row.offset, row.steps), {}).setdefault(row, set()).add(t)
+            for lanes in found.values():  # side by side, each its own
+                if not lanes.keys() & ends.keys():
+                    continue  # between two lanes: it is a weight of the upper one
+                rows = tuple(sorted(lanes, key=self.rows.index))
+                if rows not in heads:
+                    below = self._merged(list(rows))
+                    heads[rows] = Row("head", below.steps, below=[below], offset=below.offset)
+                times = set[int]().union(*lanes.values())
+                for key in Reach(set(), weights).ordered()[1]:
+                    heads[rows].weights.setdefault(key, set()).update(times)
+                heads[rows].used |= times
+        for rows, head in heads.items():
+            self._add(head, max(row.level for row in rows) + 1)
+            for lane in rows:
                 ends.pop(lane, None)
-            ends[head] = head.used
+            ends[head] = set(head.used)
         bare = sorted((row for row in ends if row.kind == "lane"), key=self.rows.index)
         same = [row for row in bare if (row.offset, row.steps) == (bare[0].offset, bare[0].steps)]
         if len(same) > 1:
@@ -344,6 +385,15 @@ class Lanes:
         for key, (node, i) in self.uses.items():
             if key not in self.names:
                 self.names[key] = named_in_source(node, i) or "w"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two loops go over the same x, as far as that can be seen."""
+    if not (isinstance(one, Given) and isinstance(other, Given)):
+        return one is other
+    pairs = zip(leaves(one.x), leaves(other.x), strict=False)
+    arrays = [[getattr(a, "_data", a) for a in pair] for pair in pairs]
+    return all(np.array_equal(a, b) for a, b in arrays)
 
 
 def named_in_source(node: Node, argument: int) -> str:

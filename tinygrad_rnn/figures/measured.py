@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FigureError, unused_weight
+from ..errors import FigureError, loss_and_weight, unused_weight
 from ..graph import Key, Node
 from ..insight import gradients_at, norm_of
 from ..tensor import Tensor
@@ -23,6 +23,7 @@ class Measured:
     weight  the weight whose gradient is taken apart
     shares  what each step gives to it, by column and time: along its direction, 1 in all
     sizes   the norm of each step's part, in units of the whole gradient's
+    outside the share of uses outside of all loops
     """
 
     def __init__(self, lanes: Lanes, loss: Tensor, parameter: Tensor | None) -> None:
@@ -31,10 +32,13 @@ class Measured:
         self.read: set[tuple[Row, int]] = set()
         self.shares: dict[tuple[int, int], float] = {}
         self.sizes: dict[tuple[int, int], float] = {}
+        self.outside = 0.0
         self._states(lanes, loss)
         loops = list(lanes.lanes.values())
         self.weight = recurrent_weight(loops, self.graph)
         if parameter is not None:
+            if not isinstance(parameter, Tensor):
+                raise loss_and_weight(parameter)
             self.weight = self.graph.real(parameter._key)
             if self.weight is None or self.weight[0].id not in self.graph.numbered:
                 raise unused_weight(parameter)
@@ -53,8 +57,9 @@ class Measured:
             for row in loops.values()
             for t, found in states_of(row, self.graph).items()
         }
-        for row, _ in parts:  # where nothing arrives, the gradient is 0
-            self.norms |= {(row, t): 0.0 for t in row.used}
+        for row in {row: None for row, _ in parts}:  # where nothing arrives, the gradient is 0
+            if row.call:
+                self.norms |= {(row, t): 0.0 for t in row.used}
 
         def told(node: Node, key: Key, part: Any) -> None:
             t = key[0].place.t
@@ -79,27 +84,32 @@ class Measured:
             found[at] = found[at] + part if at in found else np.array(part)
 
         self.graph.pull(self.graph.seeds(loss), weight, contributed=contributed)
-        total: Any = sum(found.values())
+        parts = {at: np.asarray(part, np.float64) for at, part in found.items()}
+        total: Any = sum(parts.values())
         square = float(np.sum(total * total)) or 1.0
-        for (offset, t), part in found.items():
-            if t is not None:
-                self.shares[offset, t] = float(np.sum(part * total)) / square
+        for (offset, t), part in parts.items():
+            share = float(np.sum(part * total)) / square
+            if t is None:
+                self.outside += share
+            else:
+                self.shares[offset, t] = share
                 self.sizes[offset, t] = math.sqrt(float(np.sum(part * part)) / square)
 
 
 def states_of(row: Row, graph: Unfolded) -> dict[int, list[Part]]:
     """The state after each step. A layer's call has noted it; of one's own loop it is what later
-    steps read. Nothing reads the last one: it is found by where in the code the others were made.
+    steps read. Where none does (the last, or before a detach) it is found by where in the code the
+    others were made.
     """
     if row.call:
         return graph.states(row.call)
     keys = {t: sorted(found, key=_number) for t, found in row.carried.items() if found}
-    last = row.travel[-1]
-    if keys and last not in keys:
-        made = {_made(key) for found in keys.values() for key in found}
-        steps = [node for node in graph.nodes if node.place[2:] == (last, row.loop)]
-        found = [(node, slot) for node in steps for slot in range(len(node.shapes))]
-        keys[last] = [key for key in found if _made(key) in made]
+    made = {_made(key) for found in keys.values() for key in found}
+    for t in row.used - keys.keys() if made else ():
+        values = [
+            (node, slot) for node in graph.step(row.loop, t) for slot in range(len(node.shapes))
+        ]
+        keys[t] = [key for key in values if _made(key) in made]
     return {t: [Part(k, key, ...) for k, key in enumerate(found)] for t, found in keys.items()}
 
 

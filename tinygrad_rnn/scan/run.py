@@ -118,14 +118,15 @@ class Run:
         state = [inputs[v] for v in step.old]
         outputs: list[list[Any]] = []
         for done, t in enumerate(order if self.plan.up else order[::-1]):
-            record.place = place._replace(t=t)
+            record.place = place._replace(t=None)  # x_t is no part of the step
+            env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
+            record.place = place if place.t is not None else place._replace(t=t)
             if self.cut and done and done % self.cut == 0:
                 state = [a.detach() for a in state]
-            env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
             env |= dict(zip(step.old, state, strict=True))
             replay(step.ops, env)
-            state = [value_in(env, v) for v in step.new]
-            self.call.note(t, tuple(state))
+            held = self.call.valid is not None
+            state = list(self.call.note(t, tuple(value_in(env, v) for v in step.new), held))
             outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
         record.place = place._replace(t=None)
         turned = outputs if self.plan.up else outputs[::-1]

@@ -188,7 +188,7 @@ def test_colour_is_the_gradient_flow_and_bars_are_the_contributions(scan):
     below = [text for text, _, _ in sorted(named(figure, r"[\d.e+-]+"), key=lambda t: t[1])]
     for t, norm in enumerate(flow):
         assert f"{norm:.2g}" in below
-        assert f"t = {t}\nh = [" in figure.svg or t == 5  # nothing has kept the last one
+        assert f"t = {t}\nh[0] = [" in figure.svg or t == 5  # nothing has kept the last one
     shares = [text for text, _, _ in sorted(named(figure, r"-?[\d.]+ %"), key=lambda t: t[1])]
     assert shares == [f"{100 * share:.1f} %".replace("-0.0", "0.0") for share in parts.shares]
     assert "so far: 100.0 %" in figure.frames[-1]

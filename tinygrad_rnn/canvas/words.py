@@ -125,6 +125,7 @@ JAPANESE = {
     "gradient of {name}": "{name} の勾配",
     "share of each step": "各時刻の割合",
     "goal: {target}": "正解：{target}",
+    "outside of the loops: {share}": "ループの外：{share}",
     "t = {t}: {share} of the gradient of {name}, size {size}": (
         "t = {t}：{name} の勾配の {share}、大きさ {size}"
     ),

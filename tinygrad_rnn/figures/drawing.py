@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -144,8 +145,10 @@ def states_map(
     arrays = []
     for states in states_in(output):
         array = states.data if isinstance(states, Tensor) else np.asarray(states)
+        if array.ndim > 2 and not 0 <= row < array.shape[1]:
+            raise FigureError(f"row={row}: this batch has {array.shape[1]} rows")
         array = array[:, row] if array.ndim > 2 else array
-        arrays.append(array.reshape(len(array), -1).T)
+        arrays.append(array.reshape(len(array), math.prod(array.shape[1:])).T)
     several = len(arrays) > 1
     units = [f"{k}.{unit}" for k, array in enumerate(arrays) for unit in range(len(array))]
     labels = None if inputs is None else [BLANKS.get(str(c), str(c)) for c in inputs]

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..canvas.pen import Figure
 from ..cells import Cell
+from ..nests import leaves
 from ..recurrent import RNN
 from ..shell import UsageError, constructed, reported, run
 from ..tensor import Tensor
@@ -74,9 +75,9 @@ def _drawn(call: str, module: ModuleType, options: Any) -> int:
     steps = len(options.text) if options.text else options.steps
     if steps is None and isinstance(layer, RNN):
         return _given_out(draw(layer, inputs=width, lang=options.lang), options.out)
-    x = np.random.default_rng(options.seed).standard_normal((steps or 6, 1, width))
+    x = np.random.default_rng(abs(options.seed)).standard_normal((steps or 6, 1, width))
     out = layer(Tensor(x, requires_grad=True))
-    loss = (out.last * out.last).sum()
+    loss = sum((last * last).sum() for last in leaves(out.last))
     return _given_out(draw(out, loss, inputs=options.text, lang=options.lang), options.out)
 
 
@@ -90,7 +91,9 @@ def _width(layer: Any) -> int | None:
 
 def _given_out(figure: Figure, out: str | None) -> int:
     if out is None:
-        sys.stdout.write(figure.svg)
+        sys.stdout.flush()
+        raw = getattr(sys.stdout, "buffer", None)  # UTF-8, whatever the terminal's encoding
+        raw.write(figure.svg.encode()) if raw else sys.stdout.write(figure.svg)
         return 0
     try:
         figure.save(out)

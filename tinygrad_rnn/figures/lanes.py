@@ -189,7 +189,7 @@ class Lanes:
         for lane in self.lanes.values():
             carried = [key for keys in lane.carried.values() for key in keys]
             axes = any(key[0].shapes[key[1]] for key in carried)
-            if lane.call or not any(key in states for key in carried):
+            if lane.call or (axes and not any(key in states for key in carried)):
                 continue
             for t, keys in lane.carried.items():
                 lane.sums[t] = {
@@ -197,6 +197,7 @@ class Lanes:
                     if key not in states or (axes and not key[0].shapes[key[1]])
                 }  # fmt: skip
                 keys -= lane.sums[t]
+            lane.carried = {t: keys for t, keys in lane.carried.items() if keys}
 
     # ----- arranging the rows
 
@@ -233,7 +234,7 @@ class Lanes:
                     times.setdefault(row, set()).add(k)
             for row in sorted(times, key=lambda row: row.number):
                 if t == lane.travel[0] and len(times[row]) == 1:
-                    lane.before.append((row, *times[row]))
+                    lane.before.append((row, min(times[row])))
                 elif row not in lane.everything:
                     lane.everything.append(row)
         for row in [*aligned, *[row for row, _ in lane.before], *lane.everything]:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..canvas.charts import BLANKS
-from ..canvas.pen import COLOURS, Figure, Pen
+from ..canvas.pen import COLOURS, Figure, Pen, text_width
 from ..canvas.words import say
-from ..errors import FigureError, loss_with_several_elements
+from ..errors import FigureError, loss_and_weight, loss_with_several_elements
 from ..graph import Key
 from ..nests import leaves
 from ..recurrent import RNNOutput
@@ -71,6 +71,8 @@ def unrolled(
     roots = [t for t in tensors if isinstance(t, Tensor)]
     if loss is None and isinstance(what, Tensor) and what.size == 1 and what.requires_grad:
         loss = what
+    if loss is not None and not isinstance(loss, Tensor):
+        raise loss_and_weight(loss)
     roots = roots if loss is None else [loss]
     if not any(t.requires_grad for t in roots):
         raise FigureError(
@@ -78,6 +80,8 @@ def unrolled(
         )
     if loss is not None and loss.size != 1:
         raise loss_with_several_elements(loss.shape)
+    if not isinstance(most, int):
+        raise FigureError(f"most={most!r}: expected a number of steps")
     lanes = Lanes(graph or Unfolded(*roots), roots, names)
     measured = None
     if loss is not None:
@@ -199,6 +203,8 @@ class _Picture:
         arrow = ("←" if row.reverse else "→") if self.both else ""
         alike = [lane for lane in self.lanes.lanes.values()
                  if not self.both or lane.reverse == row.reverse]  # fmt: skip
+        if not row.carried and row.sums and not row.call:
+            return "J"  # nothing but a sum goes from step to step
         number = str(alike.index(row) + 1).translate(RAISED) if len(alike) > 1 else ""
         return f"{arrow}h{number}"
 
@@ -395,6 +401,9 @@ class _Picture:
         pen.text(x, base - 14, say("gradient of {name}", self.lang, name=self._name(weight)),
                  "start", kind=f"f{self.colours[weight] % len(COLOURS)}")  # fmt: skip
         pen.text(x, base + 2, say("share of each step", self.lang), "start", kind="faint")
+        if measured.outside:
+            told = say("outside of the loops: {share}", self.lang, share=_percent(measured.outside))
+            pen.text(x, base + 18, told, "start", 11, "faint", frame=grid.count)
         pen.line([(min(grid.x.values()) - 8, base), (grid.right + 8, base)], "grid", below=True)
         for (offset, item), x in grid.x.items():
             shown = grid.items[offset]
@@ -426,9 +435,11 @@ class _Picture:
         low, high = self.scale
         if not high:
             return
-        x, y = min(self.grid.x.values()), self.pen.bottom + 20
-        left = min(self.grid.left.values())
-        self.pen.text(left, y + 10, say("colour: |dJ/dh|", self.lang), "start", 11, "faint")
+        left, y = min(self.grid.left.values()), self.pen.bottom + 20
+        words = say("colour: |dJ/dh|", self.lang)
+        x = left + text_width(words, 11) + text_width(_short(low), 11) + 24
+        x = max(x, min(self.grid.x.values()))
+        self.pen.text(left, y + 10, words, "start", 11, "faint")
         self.pen.text(x - 6, y + 10, _short(low), "end", 11, "faint")
         for k in range(6):
             self.pen.rect(x + 16 * k, y, 16, 12, "heat", self._heat(low * (high / low) ** (k / 5)))
@@ -448,7 +459,9 @@ class _Picture:
             return f"{self.labels.get((row, item), '')} t = {item}".strip()
         lines = [f"{', '.join(self._row_title(row))}, t = {item}"]
         found = {p.array: p.key for p in self.states[row].get(item, ()) if p.key in self.known}
-        lines += [f"{self._symbol(row)} = {_first_row(self.known[key])}" for key in found.values()]
+        for array, key in found.items():
+            which = f"[{array}]" if len({p.array for p in self.states[row][item]}) > 1 else ""
+            lines.append(f"{self._symbol(row)}{which} = {_first_row(self.known[key])}")
         if (row, item) in self.values:
             lines.append(f"y = {_first_row(self.values[row, item])}")
         if (row, item) in self.norms:
@@ -472,6 +485,8 @@ class _Picture:
         ]  # fmt: skip
         for row in loops if self.measured else []:
             a, b = min(row.used), max(row.used)
+            if (row, a) not in self.norms or (row, b) not in self.norms:
+                continue
             told.append(say(
                 "{title}: the gradient's norm is {first} at t = {a} and {last} at t = {b}.", lang,
                 title=", ".join(self._row_title(row)), a=a, b=b,
@@ -490,7 +505,7 @@ class _Picture:
         if self.loss is None:
             return captions
         captions.append(say("The loss: J = {value}", lang, value=_value(self.loss)))
-        so_far = 0.0
+        so_far = self.measured.outside if self.measured else 0.0
         for k in range(n):
             what = self._reached(n - 1 - k, True)
             text = say("Backward, {k} of {n}: {what}", lang, k=k + 1, n=n, what=what)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .nests import leaves, map_tree
 from .record import Place, record
-from .tensor import apply
+from .tensor import Tensor, apply
 
 Number = tuple[int, int]  # of a value: its node's, and which of the results
 
@@ -36,37 +36,49 @@ class Given(NamedTuple):
         direction = "reverse" if self.layer.reverse else "forward"
         return Place(path, direction, *((t, call) if isinstance(call, Given) else (None, self)))
 
-    def note(self, t: int, state: Any, chosen: bool) -> Any:
-        """Remember which values are the state after step t; where the loop has chosen between the
-        cell's and the one before, row by row, also the cell's own.
+    def own(self, output: Any, state: Any) -> tuple[Any, Any]:
+        """What a step returned, each array of the state made in this step and for itself.
 
-        By their numbers: nodes refer to this call, so it must not hold them in turn. Returns the
-        state, each of its arrays made in this step and for itself: what was there before (a state
-        that did not change, the input) has a gradient of its own as a part of this state.
+        What was there before (a state that does not change, the input) has a gradient of its own as
+        a part of this state. An output that is such an array stays that array.
         """
         if not record.tracking or record.tracing:
-            return state
+            return output, state
+        if isinstance(state, Tensor) and _is_new(state):  # nearly always
+            return output, state
+        made: dict[int, Any] = {}
         known: set[int] = set()
 
         def own(a: Any) -> Any:
-            key = getattr(a, "_key", None)
-            if key is None:
+            if getattr(a, "_key", None) is None or (_is_new(a) and id(a) not in known):
+                known.add(id(a))
                 return a
-            made, now = key[0].place, record.place
-            if made.call is not now.call or made.t != now.t or id(a) in known:
-                a = apply(np.positive, a)
-            known.add(id(a))
-            return a
+            made[id(a)] = apply(np.positive, a)
+            return made[id(a)]
 
         state = map_tree(own, state)
-        self.after[t] = [_numbers(a, chosen) for a in leaves(state)]
-        return state
+        return made.get(id(output), output), state
+
+    def note(self, t: int, state: Any, chosen: bool) -> None:
+        """Remember which values are the state after step t; where the loop has chosen between the
+        cell's and the one before, row by row, also the cell's own.
+
+        By their numbers: nodes refer to this call, so it must not hold them in turn.
+        """
+        if record.tracking:
+            self.after[t] = [_numbers(a, chosen) for a in leaves(state)]
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
     def __hash__(self) -> int:
         return id(self)
+
+
+def _is_new(a: Tensor) -> bool:
+    """Whether a value was made in the step that runs now."""
+    made, now = a._key[0].place if a._key else record.place, record.place
+    return made.t == now.t and made.call is now.call
 
 
 def _numbers(a: Any, chosen: bool) -> tuple[Number | None, Number | None]:

@@ -159,7 +159,7 @@ def compare(flows: Mapping[str, Array], title: str = "", lang: str = "en") -> Fi
     tg.draw({"tanh RNN": flow, "LSTM": lstm_flow})
     """
     title = title or say("How large the gradient is at each time step", lang)
-    series = {name: np.asarray(flow) for name, flow in flows.items()}
+    series = {str(name): np.asarray(flow) for name, flow in flows.items()}
     return lines(series, title, say("time step t", lang), say("norm", lang), True, lang)
 
 

@@ -71,11 +71,16 @@ def draw(
         what, loss = loss, what
     graph = Unfolded(what) if isinstance(what, Tensor) and what.requires_grad else None
     options = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(options.get("title", ""), str):
+        raise FigureError(f"title={options['title']!r}: expected a text")
     if loss is not None:
         options["loss"] = loss
     kind = kind or _kind(what, graph, options)
     if kind not in MEANS:
         raise FigureError(f"kind={kind!r}: expected one of {', '.join(MEANS)}")
+    fits = {"curves": isinstance(what, Mapping), "tasks": isinstance(what, str)}
+    if not fits.get(kind, kind != "result" or hasattr(what, "draw")):
+        raise FigureError(f"a {type(what).__name__} is nothing for a picture of kind {kind!r}")
     for name in options:
         if name not in MEANS[kind]:
             known = ", ".join(MEANS[kind]) or "none"

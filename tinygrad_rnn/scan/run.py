@@ -115,19 +115,20 @@ class Run:
         On Tensors of what the run had, and not of what Parameters are now.
         """
         step, order, place = self.plan.step, range(self.steps), self.call.place()
-        state = [inputs[v] for v in step.old]
+        state = tuple(inputs[v] for v in step.old)
         outputs: list[list[Any]] = []
         for done, t in enumerate(order if self.plan.up else order[::-1]):
             record.place = place._replace(t=None)  # x_t is no part of the step
             env = inputs | {v: inputs[v][t] for v in (*step.x, *step.masks)}
             record.place = place if place.t is not None else place._replace(t=t)
             if self.cut and done and done % self.cut == 0:
-                state = [a.detach() for a in state]
+                state = tuple(a.detach() for a in state)
             env |= dict(zip(step.old, state, strict=True))
             replay(step.ops, env)
-            held = self.call.valid is not None
-            state = list(self.call.note(t, tuple(value_in(env, v) for v in step.new), held))
-            outputs.append([value_in(env, step.output), *(state if self.plan.states else [])])
+            made = (value_in(env, v) for v in step.new)
+            output, state = self.call.own(value_in(env, step.output), tuple(made))
+            self.call.note(t, state, self.call.valid is not None)
+            outputs.append([output, *(state if self.plan.states else [])])
         record.place = place._replace(t=None)
         turned = outputs if self.plan.up else outputs[::-1]
         return [*[np.stack(each) for each in zip(*turned, strict=True)], *state]

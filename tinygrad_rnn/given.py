@@ -24,7 +24,7 @@ class Given(NamedTuple):
     resets: Any
     truncate: int | None
     states: bool  # whether all states are wanted
-    after: dict[int, list[tuple[Number | None, Number | None]]]  # by time: see `note`
+    after: dict[int, list[tuple[Number | None, Number | None]]]  # by time: see `own`, `chose`
 
     def place(self) -> Place:
         """The place of this loop, before any step.
@@ -36,37 +36,40 @@ class Given(NamedTuple):
         direction = "reverse" if self.layer.reverse else "forward"
         return Place(path, direction, *((t, call) if isinstance(call, Given) else (None, self)))
 
-    def own(self, output: Any, state: Any) -> tuple[Any, Any]:
-        """What a step returned, each array of the state made in this step and for itself.
+    def own(self, t: int, output: Any, state: Any) -> tuple[Any, Any]:
+        """What step t returned, each array of the state made in this step and for itself; which
+        values these are is noted in `after`.
 
         What was there before (a state that does not change, the input) has a gradient of its own as
         a part of this state. An output that is such an array stays that array.
         """
         if not record.tracking or record.tracing:
             return output, state
-        if isinstance(state, Tensor) and _is_new(state):  # nearly always
+        now = record.place
+        key = state._key if type(state) is Tensor else None
+        if key is not None and key[0].place.t == now.t and key[0].place.call is now.call:
+            self.after[t] = [((key[0].id, key[1]), None)]  # nearly always, and so without detours
             return output, state
         made: dict[int, Any] = {}
         known: set[int] = set()
 
         def own(a: Any) -> Any:
-            if getattr(a, "_key", None) is None or (_is_new(a) and id(a) not in known):
+            key = _key(a)
+            place = key[0].place if key else now
+            if place.t == now.t and place.call is now.call and id(a) not in known:
                 known.add(id(a))
                 return a
-            made[id(a)] = apply(np.positive, a)
+            made[id(a)] = apply(np.positive, a) if key else a
             return made[id(a)]
 
         state = map_tree(own, state)
+        self.after[t] = [(_number(key) if key else None, None) for key in map(_key, leaves(state))]
         return made.get(id(output), output), state
 
-    def note(self, t: int, state: Any, chosen: bool) -> None:
-        """Remember which values are the state after step t; where the loop has chosen between the
-        cell's and the one before, row by row, also the cell's own.
-
-        By their numbers: nodes refer to this call, so it must not hold them in turn.
-        """
+    def chose(self, t: int, state: Any) -> None:
+        """The loop has chosen, row by row, between what step t returned and the state before."""
         if record.tracking:
-            self.after[t] = [_numbers(a, chosen) for a in leaves(state)]
+            self.after[t] = [_chosen(_key(a)) for a in leaves(state)]
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -75,16 +78,17 @@ class Given(NamedTuple):
         return id(self)
 
 
-def _is_new(a: Tensor) -> bool:
-    """Whether a value was made in the step that runs now."""
-    made, now = a._key[0].place if a._key else record.place, record.place
-    return made.t == now.t and made.call is now.call
+def _key(a: Any) -> Any:
+    return getattr(a, "_key", None)
 
 
-def _numbers(a: Any, chosen: bool) -> tuple[Number | None, Number | None]:
-    key = getattr(a, "_key", None)
+def _number(key: Any) -> Number:
+    return key[0].id, key[1]
+
+
+def _chosen(key: Any) -> tuple[Number | None, Number | None]:
+    """The number of where(valid, new, old), and that of its argument 1, the cell's own."""
     if key is None:
         return None, None
-    # where(valid, new, old): argument 1 is the cell's own
-    new = [(made[0].id, made[1]) for i, made, _ in key[0].edges or () if chosen and i == 1]
-    return (key[0].id, key[1]), new[0] if new else None
+    new = [_number(made) for i, made, _ in key[0].edges or () if i == 1]
+    return _number(key), new[0] if new else None

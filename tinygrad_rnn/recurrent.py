@@ -194,12 +194,12 @@ class RNN(Layer):
                         state = map_tree(_detached, state)
                     if resets is not None and resets[t].any():
                         state = map_tree(partial(choose, resets[t]), start, state)
-                    output, new = given.own(*self.cell(map_tree(itemgetter(t), x_steps), state))
+                    output, new = given.own(t, *self.cell(map_tree(itemgetter(t), x_steps), state))
                     self._check_step(output, new, state, tuple(batch), t)
-                    if held := valid is not None and not valid[t].all():
+                    if valid is not None and not valid[t].all():
                         new = map_tree(partial(choose, valid[t]), new, state)
+                        given.chose(t, new)
                     state = map_tree(_read_only, new)
-                    given.note(t, state, held)
                     outputs.append(output)
                     states.append(state)
             return outputs, states if return_states else [state]

@@ -126,8 +126,9 @@ class Run:
             env |= dict(zip(step.old, state, strict=True))
             replay(step.ops, env)
             made = (value_in(env, v) for v in step.new)
-            output, state = self.call.own(value_in(env, step.output), tuple(made))
-            self.call.note(t, state, self.call.valid is not None)
+            output, state = self.call.own(t, value_in(env, step.output), tuple(made))
+            if self.call.valid is not None:
+                self.call.chose(t, state)
             outputs.append([output, *(state if self.plan.states else [])])
         record.place = place._replace(t=None)
         turned = outputs if self.plan.up else outputs[::-1]

@@ -295,6 +295,130 @@ def test_gradient_flow_through_padding_and_cuts_against_shifts(name, options):
     np.testing.assert_allclose(flow, np.sqrt(np.sum(squares, axis=1)), rtol=1e-11, atol=1e-14)
 
 
+class Wrapped(tg.Cell):
+    """A cell whose step is a function of its cell, x and the state."""
+
+    def __init__(self, f, size=H):
+        self.f, self.inputs, self.state_shape = f, C, (size,)
+        self.cell = tg.RNNCell(C, H, rng=0)
+        self.rnn = tg.RNN(tg.RNNCell(C, H, rng=1))
+
+    def step(self, x, state):
+        return self.f(self, x, state)
+
+
+def flow_of(net, x, **options):
+    out = net(x, return_states=True, **options)
+    return tg.gradient_flow((out.outputs**2).sum(), out)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("checkpoint", [None, 2])
+def test_where_a_state_comes_from_does_not_matter(scan, checkpoint):
+    """As it is, made anew, of a checkpoint, of an inner loop: the same numbers."""
+    x = np.random.default_rng(0).normal(size=(4, 2, C))
+
+    def odd(self, x, h):  # at some steps the state stays as it is
+        self.count = (self.count + 1) % 4 if hasattr(self, "count") else 0
+        return self.cell(x, h) if self.count % 2 == 0 else (h, h)
+
+    def odd_anew(self, x, h):
+        y, new = odd(self, x, h)
+        return (new * 1, new * 1) if new is h else (y, new)
+
+    pairs = [
+        (
+            lambda self, x, h: tg.checkpoint(lambda x, h: self.cell(x, h)[1])(x, h),
+            lambda self, x, h: self.cell(x, h)[1],
+        ),
+        (
+            lambda self, x, h: self.rnn(np.stack([x, 2 * x]), h).state,
+            lambda self, x, h: self.rnn.cell(2 * x, self.rnn.cell(x, h)[1])[1],
+        ),
+    ]
+    if not scan:  # (a step with a memory cannot be traced)
+        pairs.append((odd, lambda self, x, h: odd_anew(self, x, h)[1]))
+    for f, plain in pairs:
+        net = tg.RNN(Wrapped(f), scan=scan, checkpoint=checkpoint if f is not odd else None)
+        found = flow_of(net, x)
+        np.testing.assert_allclose(found, flow_of(tg.RNN(Wrapped(plain)), x), rtol=1e-12)
+
+
+def test_a_state_that_keeps_the_input():
+    x = tg.Tensor(np.random.default_rng(0).normal(size=(4, 2, H)), requires_grad=True)
+
+    class Delay(tg.Cell):
+        def __init__(self, keep):
+            self.keep, self.cell = keep, tg.RNNCell(H, H, rng=0)
+            self.state_shape = ((H,), (H,))
+
+        def step(self, x, state):
+            h, before = state
+            h = self.cell(x + 0.5 * before, h)[0]
+            return h, (h, self.keep(x))
+
+    flows = [flow_of(tg.RNN(Delay(f)), x) for f in (lambda x: x, lambda x: x * 1)]
+    np.testing.assert_allclose(*flows, rtol=1e-12)
+    traced = tg.RNN(Delay(lambda x: x), scan=True)
+    np.testing.assert_allclose(flow_of(traced, x), flows[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_where_of_the_cells_own_is_no_padding(scan):
+    class Gate(Wrapped):
+        def step(self, x, h):
+            new = np.tanh(x @ self.cell.U[:, :1] + h @ self.cell.V[:1, :1])
+            return 3 * new, np.where(x[..., :1] > -9, new, 0.5 * h)
+
+    x = np.random.default_rng(0).normal(size=(4, 2, C))
+    more = np.concatenate([x, np.zeros((1, 2, C))])
+    net = tg.RNN(Gate(None, size=1), scan=scan)
+    plain = flow_of(tg.RNN(Gate(None, size=1)), x)
+    np.testing.assert_allclose(flow_of(net, more, lengths=[4, 4])[:4], plain, rtol=1e-12)
+
+
+def test_a_loop_inside_of_a_step_counts_in_the_steps_time():
+    x = np.random.default_rng(0).normal(size=(4, 2, C))
+    step = lambda self, x, h: self.rnn(np.stack([x, 2 * x, x]), h).state
+    steps = []
+    for scan in (False, True):
+        net = tg.RNN(Wrapped(step), scan=scan)
+        parts = tg.contributions((net(x).outputs ** 2).sum(), net.cell.rnn.cell.V)
+        steps.append(parts.steps)
+    assert len(steps[0]) == 4
+    assert steps[0].any(axis=(1, 2)).all()
+    np.testing.assert_allclose(*steps, rtol=1e-12)
+
+
+def test_a_random_initial_state_is_drawn_once():
+    cell = tg.VariationalDropout(tg.RNNCell(C, H, rng=0), 0.5, rng=0)
+    x = np.random.default_rng(0).normal(size=(4, C))
+    state = tg.RNN(cell).initial_state(())
+    cell = tg.VariationalDropout(tg.RNNCell(C, H, rng=0), 0.5, rng=0)  # the same draws again
+    found = tg.state_jacobians(tg.RNN(cell), x)
+    np.testing.assert_allclose(found, tg.state_jacobians(tg.RNN(cell), x, state=state))
+
+
+def test_small_and_large_float32_gradients_have_norms():
+    net = tg.RNN(tg.RNNCell(C, H, rng=0, dtype=np.float32))
+    x, scale = np.ones((4, 1, C), np.float32), {}
+    for factor in (1.0, 1e-25, 1e25):
+        out = net(x, return_states=True)
+        loss = out.last.sum() * np.float32(factor)
+        parts = tg.contributions(loss, net.cell.V)
+        scale[factor] = (tg.gradient_flow(loss, out) / factor, parts.shares)
+        assert parts.norms[-1] > 0
+    for factor in (1e-25, 1e25):
+        for one, other in zip(scale[1.0], scale[factor], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_an_empty_batch_is_refused():
+    for ask in (tg.sensitivity, tg.state_jacobians):
+        with pytest.raises(tg.errors.ShapeError, match="an empty batch"):
+            ask(layer("RNN"), np.ones((3, 0, C)))
+
+
 def test_flow_of_another_network_is_refused():
     one, other = (layer("RNN")(np.ones((3, 1, C)), return_states=True) for _ in range(2))
     with pytest.raises(tg.errors.UnusedInputError, match="does not depend on this output"):

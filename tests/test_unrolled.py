@@ -267,6 +267,112 @@ def test_a_loss_that_is_added_up_in_the_loop_is_no_state():
     assert problems(figure.svg) == []
 
 
+def own_norms(body, cut=None, steps=6):
+    """The numbers in the boxes of a loop of one's own, and those of shifts of its state."""
+    rng = np.random.default_rng(0)
+    U, V = (tg.Parameter(rng.normal(size=(n, 4))) for n in (3, 4))
+    shifts = [tg.Tensor(np.zeros((1, 4)), requires_grad=True) for _ in range(steps)]
+    h, losses = np.zeros((1, 4)), []
+    for t, (x_t, shift) in enumerate(zip(tg.Tensor(x(steps, rows=1)), shifts, strict=True)):
+        if cut and t and t % cut == 0:
+            h = h.detach()
+        h = np.tanh(x_t @ U + h @ V) + shift
+        losses.append((h**2).sum() if body == "list" else (losses[-1:] or [0])[0] + (h**2).sum())
+    loss = np.stack(losses).sum() if body == "list" else losses[-1]
+    lanes = Lanes(Unfolded(loss), [loss])
+    norms = Measured(lanes, loss, None).norms
+    (lane,) = lanes.lanes.values()
+    loss.backward()
+    return [norms.get((lane, t)) for t in range(steps)], [np.linalg.norm(s.grad) for s in shifts]
+
+
+@pytest.mark.parametrize("body", ["list", "sum"])
+@pytest.mark.parametrize("cut", [None, 2, 3])
+def test_own_loops_have_the_right_numbers(body, cut):
+    found, expected = own_norms(body, cut)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("body", ["list", "sum"])
+def test_where_a_state_is_not_known_no_number_is_drawn(body):
+    found, _ = own_norms(body, cut=1)
+    assert found == [None] * 6
+    assert own_norms(body, steps=1)[0] == [None]
+
+
+def test_both_arrays_of_an_own_lstm_are_its_state():
+    net = tg.RNN(tg.LSTMCell(3, 4, rng=0))
+    for steps in (2, 5):
+        out = net(x(steps), return_states=True)
+        flow = tg.gradient_flow((out.outputs**2).sum(), out)
+        state, losses = net.initial_state((2,)), []
+        for x_t in tg.Tensor(x(steps)):
+            h, state = net.cell(x_t, state)
+            losses.append((h**2).sum())
+        loss = sum(losses)
+        lanes = Lanes(Unfolded(loss), [loss])
+        norms = Measured(lanes, loss, None).norms
+        (lane,) = lanes.lanes.values()
+        np.testing.assert_allclose([norms[lane, t] for t in range(steps)], flow, rtol=1e-12)
+
+
+def test_what_a_lane_reads_along_time_and_what_it_does_not():
+    first, second = (tg.RNN(tg.GRUCell(n, 4, rng=k)) for k, n in enumerate((3, 4)))
+
+    def lane(y):
+        loss = (second(y).last ** 2).sum()
+        upper = list(Lanes(Unfolded(loss), [loss]).lanes.values())[-1]
+        return [row.kind for row in upper.below], len(upper.everything)
+
+    y = first(x(4)).outputs
+    assert lane(y) == (["lane"], 0)
+    assert lane(np.tanh(y) * 2) == (["lane"], 0)
+    assert lane(y[::2]) == (["input"], 1)
+    assert lane(y[::-1]) == (["input"], 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a, b, W: (a(x(5)).last * b(x(3)).last).sum(),  # different lengths, side by side
+        lambda a, b, W: (a(x(4)).last * a(2 * x(4)).last).sum(),  # one layer, two inputs
+        lambda a, b, W: (W(np.concatenate([a(x(4)).outputs, b(x(3)).outputs])) ** 2).sum(),
+        lambda a, b, W: (b(x(3), (o := a(x(4))).state).last * b(x(2), o.state).last).sum(),
+        lambda a, b, W: sum((y**2).sum() for y in a(x(4)).outputs),
+        lambda a, b, W: tg.generate(a.cell, np.ones((1, 3)), 1, lambda y, r: y, rng=0).last.sum(),
+    ],
+)  # fmt: skip
+def test_other_ways_to_put_loops_together(make):
+    a, b = (tg.RNN(tg.GRUCell(3, 4, rng=k)) for k in (0, 1))
+    figure = tg.draw(make(a, b, tg.Linear(4, 2, rng=2)))
+    assert problems(figure.svg) == []
+    assert not named(figure, "nan|inf")
+
+
+def test_a_joint_readout_has_an_output_for_each_step():
+    a, b, W = *(tg.RNN(tg.GRUCell(3, 4, rng=k)) for k in (0, 1)), tg.Linear(4, 2, rng=2)
+    out = a(x(4))
+    figure = tg.draw((W(np.concatenate([out.outputs, b(x(3), out.state).outputs])) ** 2).sum())
+    assert len(named(figure, r"y_\d")) == 7
+
+
+def test_loops_that_read_each_other_are_refused_by_name():
+    rnn, V, h = tg.RNN(tg.RNNCell(3, 3, rng=0)), tg.Parameter(np.eye(3)), np.zeros((1, 3))
+    for x_t in tg.Tensor(x(3, rows=1)):
+        h = np.tanh(rnn(np.stack([x_t, x_t]), h @ V).last)
+    with pytest.raises(tg.errors.FigureError, match="loops that read each other"):
+        tg.draw(h.sum())
+
+
+def test_what_is_used_outside_has_a_share_too():
+    net = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    figure = tg.draw((net(x(4)).last ** 2).sum() + (net.cell.V**2).sum())
+    outside = named(figure, "outside of the loops: .*")[0][0]
+    shares = [float(t[:-2]) for t, _, _ in named(figure, r"-?[\d.]+ %")]
+    assert sum(shares) + float(outside.split(": ")[1][:-2]) == pytest.approx(100, abs=0.3)
+    assert figure.frames[-1].endswith("so far: 100.0 %")
+
+
 def test_two_loops_of_ones_own_are_two_lanes():
     rng = np.random.default_rng(0)
     weights = [tg.Parameter(rng.normal(size=(3, 3))) for _ in range(2)]

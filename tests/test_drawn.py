@@ -30,7 +30,7 @@ FILE = """
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch, capsys):
-    (tmp_path / "own.py").write_text(textwrap.dedent(FILE))
+    (tmp_path / "mine.py").write_text(textwrap.dedent(FILE))
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
@@ -43,11 +43,11 @@ def draw(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["own.py:Mine(4)", "--inputs", "3"], "Mine, folded"),
-        (["own.py:Mine(4)", "--inputs", "3", "--steps", "3"], "RNN(Mine), unrolled in time"),
-        (["own.py:both()"], "unrolled in time"),
-        (["own.py:both()", "--text", "hello"], ">h</text>"),
-        (["own.py:tg.GRUCell(3, 4, rng=0)", "--lang", "ja"], "（展開前）"),
+        (["mine.py:Mine(4)", "--inputs", "3"], "Mine, folded"),
+        (["mine.py:Mine(4)", "--inputs", "3", "--steps", "3"], "RNN(Mine), unrolled in time"),
+        (["mine.py:both()"], "unrolled in time"),
+        (["mine.py:both()", "--text", "hello"], ">h</text>"),
+        (["mine.py:tg.GRUCell(3, 4, rng=0)", "--lang", "ja"], "（展開前）"),
         (["tasks"], "Kinds of task"),
         (["many-to-one", "--lang", "ja"], "多対一"),
     ],
@@ -60,7 +60,7 @@ def test_a_picture_goes_to_the_standard_output(draw, words, says):
 
 
 def test_or_into_a_file(draw, tmp_path):
-    status, out, _ = draw("own.py:both()", "--steps", "4", "--out", "both.html")
+    status, out, _ = draw("mine.py:both()", "--steps", "4", "--out", "both.html")
     assert (status, out) == (0, "both.html: RNN(RNNCell), unrolled in time\n")
     assert (tmp_path / "both.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
@@ -68,12 +68,12 @@ def test_or_into_a_file(draw, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["own.py:Mine(4)"], "does not say the width of x: add --inputs"),
-        (["own.py:Mine(4)", "--inputs", "3", "--out", "x.png"], "saved as .svg or .html"),
-        (["own.py:Mine(4)", "--inputs", "3", "--out", "no/x.svg"], "no/x.svg cannot be written"),
+        (["mine.py:Mine(4)"], "does not say the width of x: add --inputs"),
+        (["mine.py:Mine(4)", "--inputs", "3", "--out", "x.png"], "saved as .svg or .html"),
+        (["mine.py:Mine(4)", "--inputs", "3", "--out", "no/x.svg"], "no/x.svg cannot be written"),
         (["tasks", "--out", "x.pdf"], "saved as .svg or .html"),
         (["many_to_one"], "no call and no task type: tasks, one-to-one"),
-        (["own.py:tg.Linear(3, 4, rng=0)"], "no cell and no layer"),
+        (["mine.py:tg.Linear(3, 4, rng=0)"], "no cell and no layer"),
         (["none.py:Mine(4)"], "there is no file none.py"),
     ],
 )
@@ -85,12 +85,12 @@ def test_what_cannot_be_drawn_is_one_line_and_status_2(draw, words, says):
 
 
 def test_an_error_in_the_users_own_lines_is_shown_where_it_happened(draw):
-    status, _, err = draw("own.py:Broken(4)", "--inputs", "3", "--steps", "2")
+    status, _, err = draw("mine.py:Broken(4)", "--inputs", "3", "--steps", "2")
     assert status == 2
     assert 'raise KeyError("in the step")' in err
 
 
 def test_numbers_are_counts(draw, capsys):
     with pytest.raises(SystemExit):
-        draw("own.py:both()", "--steps", "0")
+        draw("mine.py:both()", "--steps", "0")
     assert "expected a whole number, 1 or more" in capsys.readouterr().err

@@ -98,9 +98,9 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
     parameter  a Parameter, or any Tensor that the loss depends on
 
     A step's uses add up, also over layers and calls that share the weight; so do the directions of
-    a BiRNN, at the time of their input. A loop inside of a cell's step counts in that step. T is that
-    of the longest loop. Works with scan, checkpoint,
-    truncation and lengths, and with a loop of your own over a Tensor, `for x_t in x`. Raises
+    a BiRNN, at the time of their input. A loop inside of a cell's step counts in that step. T is
+    that of the longest loop. Works with scan, checkpoint, truncation and lengths, and with a loop
+    of your own over a Tensor, `for x_t in x` (there T is the last step that the loss sees). Raises
     UnusedInputError, GraphFreedError, NotScalarError, and NoTimeError where there is no loop.
     Source: tutorial 2, "RNNの展開": W_aa acts on every step, so its gradient is a sum over them.
     """
@@ -176,9 +176,9 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     output  an RNNOutput with states: call the layer with return_states=True
 
     h_t is the whole state after step t, of all rows of the batch: of an LSTM h and c side by side,
-    of a BiRNN both directions', of a Chain each layer's. Its gradient is the total one: through what
-    the step makes of it (its output) and through all later steps. Where a row is padding its state
-    is held, and the held state counts; a constant, such as zeros to start from, has no gradient.
+    of a BiRNN both directions', of a Chain each layer's. Its gradient is the total one: through
+    what the step makes of it (its output) and through all later steps. Where a row is padding its
+    state is held, and the held state counts; a constant, such as zeros to start from, has none.
     Raises NoTimeError without states, UnusedInputError for another network's output,
     GraphFreedError, NotScalarError.
     """

@@ -52,8 +52,7 @@ outline-offset:2px}}
 @media(prefers-reduced-motion:reduce){{.tgfig [data-frame]{{transition:none}}}}
 @media print{{:root{{color-scheme:light}}.stepper{{display:none}}.captions.paper{{display:block}}
 .wide{{overflow:visible;border:0}}.wide svg{{max-width:100%;height:auto}}
-figure{{break-inside:avoid}}h2{{break-after:avoid}}.tgfig .later{{opacity:1}}
-.tgfig .now{{filter:none}}}}
+figure{{break-inside:avoid}}h2{{break-after:avoid}}.tgfig .later{{opacity:1}}}}
 """
 
 

@@ -576,8 +576,8 @@ _edit("loop.carry_detached", "The gradient stops at every step: nothing flows th
       laws.bptt, _LOOP, "self.cell(map_tree(itemgetter(t), x_steps), state)",
       "self.cell(map_tree(itemgetter(t), x_steps), map_tree(_detached, state) if done else state)")
 _edit("loop.weights_not_shared", "After the first step the weights are copies, never learnt.",
-      laws.bptt, _LOOP, "= self.cell(map_tree(",
-      "= (__import__('copy').deepcopy(self.cell) if done else self.cell)(map_tree(")
+      laws.bptt, _LOOP, "*self.cell(map_tree(",
+      "*(__import__('copy').deepcopy(self.cell) if done else self.cell)(map_tree(")
 _edit("loop.truncate_ignored", "truncate does not cut the graph.",
       laws.truncation, _LOOP, "if truncate and done and", "if False and")
 _edit("loop.truncate_shifted", "truncate cuts the graph one step late.",

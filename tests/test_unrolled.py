@@ -1,5 +1,6 @@
 """The unrolled network as a picture: nothing overlaps, time in order, each weight only once."""
 
+import functools
 import itertools
 import re
 import subprocess
@@ -25,6 +26,7 @@ from tinygrad_rnn.unfold import Unfolded
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@functools.cache  # a figure does not change
 def drawn(name, **more):
     what, options = NETWORKS[name]()
     return tg.draw(what, **options, **more)

@@ -302,6 +302,59 @@ def test_where_a_state_is_not_known_no_number_is_drawn(body):
     assert own_norms(body, steps=1)[0] == [None]
 
 
+def test_a_last_state_made_elsewhere_in_the_code_has_no_number():
+    V, h = tg.Parameter(np.eye(3)), np.ones((1, 3))
+    for t, x_t in enumerate(tg.Tensor(x(2, rows=1))):
+        h = np.tanh(x_t + h @ V) if t == 0 else np.sin(x_t + h @ V)
+    loss = h.sum()
+    lanes = Lanes(Unfolded(loss), [loss])
+    norms = Measured(lanes, loss, None).norms
+    assert [t for _, t in norms] == [0]
+
+
+def test_two_looks_at_one_graph_do_not_disturb_each_other():
+    net = tg.RNN(tg.GRUCell(3, 4, rng=0), checkpoint=2)
+    loss = (net(x(4)).outputs ** 2).sum()
+    first, second = Unfolded(loss), Unfolded(loss)
+    for graph in (first, second):
+        (call,) = graph.calls
+        assert [len(parts) for parts in graph.states(call).values()] == [1] * 4
+
+
+def test_what_is_read_twice_stands_once_and_two_inputs_twice():
+    a, b = (tg.RNN(tg.GRUCell(3, 4, rng=k)) for k in (0, 1))
+    for second, count in ((x(4), 1), (2 * x(4), 2)):
+        figure = tg.draw((a(x(4)).last * b(second).last).sum())
+        assert len(named(figure, "x_0")) == count
+
+
+def test_a_weight_of_two_loops_grows_where_each_of_them_is():
+    net = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    figure = tg.draw((net(x(3), net(x(3)).state).last ** 2).sum())
+    back = [frame for frame in figure.frames if frame.startswith("Backward")]
+    assert [" 0.0 %" in frame for frame in back] == [False] * 6
+
+
+def test_no_gradient_goes_back_from_where_none_is():
+    out = tg.RNN(tg.RNNCell(3, 4, rng=0))(x(5))
+    figure = tg.draw((out.outputs[2] ** 2).sum())
+    assert figure.svg.count("the gradient goes back") == 3  # from J to h_2, then to h_1 and h_0
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("tasks", {"title": "mine"}),
+        (tg.RNNCell(3, 4, rng=0), {"parameter": 1}),
+        (lambda a: a * 2, {"most": 3}),
+        ({"flow": np.ones(3)}, {"inputs": "abc"}),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(what, options):
+    with pytest.raises(tg.errors.FigureError, match="means nothing"):
+        tg.draw(what, **options)
+
+
 def test_both_arrays_of_an_own_lstm_are_its_state():
     net = tg.RNN(tg.LSTMCell(3, 4, rng=0))
     for steps in (2, 5):

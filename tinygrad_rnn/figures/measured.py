@@ -110,7 +110,8 @@ def states_of(row: Row, graph: Unfolded) -> dict[int, list[Part]]:
             (node, slot) for node in graph.step(row.loop, t) for slot in range(len(node.shapes))
         ]
         keys[t] = [key for key in values if _made(key) in made]
-    return {t: [Part(k, key, ...) for k, key in enumerate(found)] for t, found in keys.items()}
+    known = {t: found for t, found in keys.items() if found}
+    return {t: [Part(k, key, ...) for k, key in enumerate(found)] for t, found in known.items()}
 
 
 def _number(key: Key) -> tuple[int, int]:

@@ -43,7 +43,9 @@ def encoder_decoder(lang):
     encoder, decoder = (tg.RNN(tg.GRUCell(3, 4, rng=k)) for k in (0, 1))
     readout = tg.Linear(4, 3, rng=2)
     out = decoder(x(3, 1, 3), state=encoder(x(4, 1, 3)).state)
-    return tg.draw((readout(out.outputs) ** 2).sum(), names=readout, lang=lang)
+    words = {"en": ("encoder", "decoder"), "ja": ("符号化器", "復号化器")}[lang]
+    names = dict(zip((*words, "W"), (encoder, decoder, readout), strict=True))
+    return tg.draw((readout(out.outputs) ** 2).sum(), names=names, lang=lang)
 
 
 def graph(lang):

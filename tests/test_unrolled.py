@@ -411,6 +411,21 @@ def test_a_joint_readout_has_an_output_for_each_step():
     assert len(named(figure, r"y_\d")) == 7
 
 
+def test_a_reversed_loop_inside_of_a_step_does_not_turn_its_layer():
+    class Inner(tg.Cell):
+        def __init__(self):
+            self.rnn = tg.RNN(tg.RNNCell(3, 4, rng=0), reverse=True)
+            self.inputs, self.state_shape = 3, (4,)
+
+        def step(self, x, h):
+            return self.rnn(np.stack([x, 2 * x]), h).state
+
+    figure = tg.draw((tg.RNN(Inner())(x(3)).last ** 2).sum())
+    assert figure.title == "RNN(Inner), unrolled in time"
+    assert [t for t, _, _ in named(figure, r"h_\d")] == ["h_0", "h_1", "h_2"]
+    assert not named(figure, "reverse")
+
+
 def test_loops_that_read_each_other_are_refused_by_name():
     rnn, V, h = tg.RNN(tg.RNNCell(3, 3, rng=0)), tg.Parameter(np.eye(3)), np.zeros((1, 3))
     for x_t in tg.Tensor(x(3, rows=1)):

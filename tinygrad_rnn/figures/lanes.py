@@ -88,7 +88,7 @@ class Lanes:
         self.rows: list[Row] = []
         self.open: set[Row] = set()  # lanes whose place is being looked for
         self.reached: dict[Node, Reach] = {}  # of nodes outside of loops, where it was asked for
-        self.iterated: dict[Row, set[Node]] = {}  # arrays that a lane reads step by step
+        self.iterated: dict[Row, dict[Node, None]] = {}  # arrays that a lane reads step by step
         self.cross: dict[Row, dict[int, set[Key]]] = {}  # what else its steps read, by time
         self.heads: list[tuple[set[Key], Node]] = []  # weights used outside, and where
         self.uses: dict[Key, tuple[Node, int]] = {}  # of weights: where first
@@ -110,11 +110,12 @@ class Lanes:
     # ----- reading the graph
 
     def _lane(self, node: Node) -> Row:
-        path, direction, _, loop = node.place
+        loop = node.place.call
         if loop not in self.lanes:
-            lane = Row("lane", 0, path, direction == "reverse", loop=loop)
-            lane.steps = len(leaves(lane.call.x)[0]) if lane.call else 0
-            lane.number = len(self.lanes)
+            lane = Row("lane", 0, loop=loop, number=len(self.lanes))
+            if lane.call:
+                layer, x = lane.call.layer, lane.call.x
+                lane.title, lane.reverse, lane.steps = layer.name, layer.reverse, len(leaves(x)[0])
             self.lanes[loop] = lane
         return self.lanes[loop]
 
@@ -132,7 +133,7 @@ class Lanes:
                 if parent.place.t != t:
                     row.carried.setdefault(parent.place.t, set()).add(key)
             elif parent.rule and parent.rule.function is unstack:
-                self.iterated.setdefault(row, set()).add(parent)
+                self.iterated.setdefault(row, {})[parent] = None
             else:
                 self.cross.setdefault(row, {}).setdefault(t, set()).add(key)
 
@@ -224,7 +225,7 @@ class Lanes:
             else:
                 lane.everything += [row for row in rows if row not in lane.everything]
         for t, keys in self.cross.get(lane, {}).items():
-            found = [self._reach(key) for key in keys]
+            found = [self._reach(key) for key in Reach(set(), keys).ordered()[1]]
             for reach in found:
                 for key in reach.ordered()[1]:
                     lane.weights.setdefault(key, set()).add(t)

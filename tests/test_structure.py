@@ -29,6 +29,16 @@ LIMITS = {
     "wrappers": (["wrappers.py"], 200),
     "recurrent": (["cells.py", "recurrent.py"], 450),
     "streaming": (["streaming.py"], 60),
+    "insight": (["given.py", "unfold.py", "insight.py"], 470),
+    "canvas": ([f"canvas/{name}.py" for name in ("pen", "charts", "page", "words")], 1000),
+    "figures, networks": (
+        [f"figures/{name}.py" for name in ("lanes", "measured", "grid", "unrolled")],
+        1040,
+    ),
+    "figures, cells and graphs": (
+        [f"figures/{name}.py" for name in ("parts", "layered", "graph", "cell", "tasks")],
+        1180,
+    ),
     "scan, the program": (["scan/trace.py", "scan/forms.py", "scan/fission.py"], 800),
     "scan, the text": (["scan/places.py", "scan/emit.py", "scan/show.py"], 800),
     "scan, the run": (["scan/plan.py", "scan/run.py", "scan/loop.py"], 660),

@@ -27,7 +27,7 @@ from .nests import leaves, map_tree
 from .record import recording
 from .recurrent import RNN, RNNOutput
 from .tensor import Tensor
-from .unfold import Part, Told, Unfolded
+from .unfold import StatePart, Told, Unfolded
 from .vjp import Array
 
 
@@ -183,7 +183,7 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     GraphFreedError, NotScalarError.
     """
     graph = Unfolded(_one_number(loss), *states_in(output))
-    values, parts = set(_values(graph, output)), dict[int, list[Part]]()
+    values, parts = set(_values(graph, output)), dict[int, list[StatePart]]()
     for k, call in enumerate(graph.calls):
         found = graph.states(call)
         if any(part.key in values for some in found.values() for part in some):
@@ -356,7 +356,7 @@ def states_in(output: Any) -> list[Any]:
 
 
 def gradients_at(
-    graph: Unfolded, loss: Tensor, parts: Mapping[Any, list[Part]], told: Told | None = None
+    graph: Unfolded, loss: Tensor, parts: Mapping[Any, list[StatePart]], told: Told | None = None
 ) -> dict[Any, Any]:
     """The gradients at states, which are given by their parts: a list of arrays for each state."""
     wanted = {part.key for some in parts.values() for part in some}

@@ -26,7 +26,7 @@ from .vjp import OUT, XS, Array
 Told = Callable[[Node, Key, Any], None]
 
 
-class Part(NamedTuple):
+class StatePart(NamedTuple):
     """Where a state is in the graph: which of its arrays, the value, in which rows of the batch."""
 
     array: Any
@@ -93,14 +93,14 @@ class Unfolded:
             key = self.inner[key[0]][key[1]]
         return key
 
-    def states(self, call: Given) -> dict[int, list[Part]]:
+    def states(self, call: Given) -> dict[int, list[StatePart]]:
         """The state after each step of a call: its parts, as far as this graph has them.
 
         With padding, the loop chooses row by row between what the cell returned and the state
         before. A cell's output often *is* its new state: a row that was not held has that one's
         gradient, as it would without padding.
         """
-        found: dict[int, list[Part]] = {}
+        found: dict[int, list[StatePart]] = {}
         for t, arrays in self.after[call].items():
             found[t] = []
             for k, (state, own) in enumerate(arrays):
@@ -109,7 +109,7 @@ class Unfolded:
                 for number, which in rows:
                     if number and number[0] in self.numbered:
                         key = self.real((self.numbered[number[0]], number[1]))
-                        found[t] += [Part(k, key, which)] if key else []
+                        found[t] += [StatePart(k, key, which)] if key else []
         return found
 
     def edges(self, node: Node) -> Edges:

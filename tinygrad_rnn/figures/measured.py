@@ -11,7 +11,7 @@ from ..errors import FigureError, loss_and_weight, unused_weight
 from ..graph import Key, Node
 from ..insight import gradients_at, norm_of
 from ..tensor import Tensor
-from ..unfold import Part, Unfolded
+from ..unfold import StatePart, Unfolded
 from .lanes import Lanes, Row
 
 
@@ -96,7 +96,7 @@ class Measured:
                 self.sizes[offset, t] = math.sqrt(float(np.sum(part * part)) / square)
 
 
-def states_of(row: Row, graph: Unfolded) -> dict[int, list[Part]]:
+def states_of(row: Row, graph: Unfolded) -> dict[int, list[StatePart]]:
     """The state after each step. A layer's call has noted it; of one's own loop it is what later
     steps read. Where none does (the last, or before a detach) it is found by where in the code the
     others were made.
@@ -111,7 +111,9 @@ def states_of(row: Row, graph: Unfolded) -> dict[int, list[Part]]:
         ]
         keys[t] = [key for key in values if _made(key) in made]
     known = {t: found for t, found in keys.items() if found}
-    return {t: [Part(k, key, ...) for k, key in enumerate(found)] for t, found in known.items()}
+    return {
+        t: [StatePart(k, key, ...) for k, key in enumerate(found)] for t, found in known.items()
+    }
 
 
 def _number(key: Key) -> tuple[int, int]:

@@ -194,7 +194,7 @@ class _Picture:
             if norm is not None:
                 back, heat = grid.back(row, item), self._heat(norm)
                 pen.rect(x + 1, y + 1, WIDE - 2, tall - 2, "heat", heat, tip, back)
-                pen.text(middle, y + 34, _short(norm), size=11, frame=back)
+                pen.text(middle, y + 34, _two_digits(norm), size=11, frame=back)
             name = (self._symbol(row), str(item))
             pen.text(middle, y + (26 if norm is None else 18), name, frame=frame)
 
@@ -416,7 +416,7 @@ class _Picture:
             high = min(abs(share) * scale, BARS)
             tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
                       name=self._name(weight), t=_shown(item), share=_percent(share),
-                      size=_short(size))  # fmt: skip
+                      size=_two_digits(size))  # fmt: skip
             users = [row for row in self.lanes.lanes.values() if weight in row.weights]
             frame = max(
                 grid.back(row, item)
@@ -437,13 +437,13 @@ class _Picture:
             return
         left, y = min(self.grid.left.values()), self.pen.bottom + 20
         words = say("colour: |dJ/dh|", self.lang)
-        x = left + text_width(words, 11) + text_width(_short(low), 11) + 24
+        x = left + text_width(words, 11) + text_width(_two_digits(low), 11) + 24
         x = max(x, min(self.grid.x.values()))
         self.pen.text(left, y + 10, words, "start", 11, "faint")
-        self.pen.text(x - 6, y + 10, _short(low), "end", 11, "faint")
+        self.pen.text(x - 6, y + 10, _two_digits(low), "end", 11, "faint")
         for k in range(6):
             self.pen.rect(x + 16 * k, y, 16, 12, "heat", self._heat(low * (high / low) ** (k / 5)))
-        self.pen.text(x + 102, y + 10, _short(high), "start", 11, "faint")
+        self.pen.text(x + 102, y + 10, _two_digits(high), "start", 11, "faint")
 
     # ----- words
 
@@ -490,7 +490,7 @@ class _Picture:
             told.append(say(
                 "{title}: the gradient's norm is {first} at t = {a} and {last} at t = {b}.", lang,
                 title=", ".join(self._row_title(row)), a=a, b=b,
-                first=_short(self.norms[row, a]), last=_short(self.norms[row, b]),
+                first=_two_digits(self.norms[row, a]), last=_two_digits(self.norms[row, b]),
             ))  # fmt: skip
         title = title or say("{names}, unrolled in time", lang, names=names)
         return self.pen.figure(title, " ".join(told), lang, self._captions())
@@ -562,7 +562,7 @@ def _value(loss: Tensor) -> str:
     return f"{loss.data.item():.4g}"
 
 
-def _short(value: float) -> str:
+def _two_digits(value: float) -> str:
     """A number in few characters: 0.12, 3.4e-05."""
     return f"{value:.2g}"
 

@@ -94,3 +94,6 @@ def test_numbers_are_counts(draw, capsys):
     with pytest.raises(SystemExit):
         draw("mine.py:both()", "--steps", "0")
     assert "expected a whole number, 1 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        draw("mine.py:both()", "--seed", "-1")
+    assert "--seed: expected 0 or more, got -1" in capsys.readouterr().err

@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of the labels")
     parser.add_argument("--out", help="x.svg or x.html; default: SVG to the standard output")
     options = parser.parse_args(argv)
+    if options.seed < 0:
+        parser.error(f"--seed: expected 0 or more, got {options.seed}")
     if options.what == "tasks" or options.what in TASKS:
         return reported("draw", EXAMPLE, lambda: _task(options))
     if ":" not in options.what and not options.what.endswith(".py"):
@@ -75,7 +77,7 @@ def _drawn(call: str, module: ModuleType, options: Any) -> int:
     steps = len(options.text) if options.text else options.steps
     if steps is None and isinstance(layer, RNN):
         return _given_out(draw(layer, inputs=width, lang=options.lang), options.out)
-    x = np.random.default_rng(abs(options.seed)).standard_normal((steps or 6, 1, width))
+    x = np.random.default_rng(options.seed).standard_normal((steps or 6, 1, width))
     out = layer(Tensor(x, requires_grad=True))
     loss = sum((last * last).sum() for last in leaves(out.last))
     return _given_out(draw(out, loss, inputs=options.text, lang=options.lang), options.out)

@@ -515,6 +515,13 @@ def test_vanishing_and_exploding():
         np.testing.assert_allclose(found, scale ** np.arange(8.0, -1, -1), rtol=1e-10)
 
 
+def test_jacobians_are_not_drawn_as_gradients():
+    found = tg.state_jacobians(layer("GRU"), np.ones((5, C)))
+    assert "is left at the end" in found.draw().title
+    assert tg.draw({"a": found, "b": found}).title == found.draw().title
+    assert "最後にどれだけ残るか" in found.draw(lang="ja").title
+
+
 def test_jacobians_want_one_loop():
     for name in ("BiRNN", "Chain"):
         with pytest.raises(tg.errors.CellError, match="takes one RNN"):

@@ -146,6 +146,8 @@ def name_of(graph: Unfolded, goal: Key) -> str:
 class Flow(np.ndarray):
     """One number for each time step, as an array; `.draw()` shows it."""
 
+    shows = "How large the gradient is at each time step"
+
     def draw(self, lang: str = "en", name: str = "", **others: Any) -> Figure:
         """A curve over time, on a logarithmic axis; others (name=Flow) go into the same picture.
 
@@ -154,12 +156,19 @@ class Flow(np.ndarray):
         return compare({name: self, **others}, lang=lang)
 
 
+class Jacobians(Flow):
+    """|dh_T/dh_t| for each time step t, as an array; `.draw()` shows it."""
+
+    shows = "How much of a change of the state at t is left at the end"
+
+
 def compare(flows: Mapping[str, Array], title: str = "", lang: str = "en") -> Figure:
     """Several curves over time in one picture: who vanishes, who explodes.
 
     tg.draw({"tanh RNN": flow, "LSTM": lstm_flow})
     """
-    title = title or say("How large the gradient is at each time step", lang)
+    kinds = {getattr(flow, "shows", Flow.shows) for flow in flows.values()}
+    title = title or say(kinds.pop() if len(kinds) == 1 else Flow.shows, lang)
     series = {str(name): np.asarray(flow) for name, flow in flows.items()}
     return lines(series, title, say("time step t", lang), say("norm", lang), True, lang)
 
@@ -208,7 +217,9 @@ def _values(graph: Unfolded, output: RNNOutput) -> Iterator[Key]:
             yield from (each for _, each, _ in graph.edges(key[0]))
 
 
-def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Flow:
+def state_jacobians(
+    layer: RNN, x: Array, state: Any = None, norm: Any = 2, **options: Any
+) -> Jacobians:
     """|dh_T/dh_t| for each time step t, h_T being the last state: what is left of a change of h_t.
 
         tg.state_jacobians(tg.RNN(tg.RNNCell(3, 4, rng=0)), x)     # T numbers; the last is 1
@@ -253,8 +264,8 @@ def state_jacobians(layer: RNN, x: Array, state: Any = None, norm: Any = 2, **op
             ).state
             product = product @ _jacobian(leaves(after), leaves(before), rows, size)
     sizes: Any = np.linalg.norm(jacobians, norm, axis=(-2, -1)).mean(axis=1)
-    flow: Flow = sizes.view(Flow)
-    return flow
+    found: Jacobians = sizes.view(Jacobians)
+    return found
 
 
 def _leaf(t: int, states: Array) -> Tensor:

@@ -148,6 +148,9 @@ JAPANESE = {
     "What each time step contributes to the gradient of {name}": "{name} の勾配への各時刻の寄与",
     "the weight": "重み",
     "How large the gradient is at each time step": "各時刻での勾配の大きさ",
+    "How much of a change of the state at t is left at the end": (
+        "時刻 t の状態の変化が最後にどれだけ残るか"
+    ),
     "norm": "ノルム",
     "How strongly output t depends on input s": "出力 t が入力 s にどれだけ依存するか",
     "input at s": "入力の時刻 s",

@@ -80,6 +80,14 @@ class FigureError(TinygradError, ValueError):
     """A picture was asked for that cannot be drawn, or saved, like this."""
 
 
+class FileFormatError(TinygradError, ValueError):
+    """A file that holds no weights, or other weights than are wanted; or what no file can hold."""
+
+
+class MissingExtraError(TinygradError, ImportError):
+    """A package that NumPy does without, and this function does not."""
+
+
 class NotBuiltError(TinygradError, NotImplementedError):
     """An option that the interface has a place for, and that is not there yet."""
 
@@ -572,4 +580,15 @@ def no_float_input(layer: str) -> DtypeError:
     return DtypeError(
         f"{layer}: x holds no floats, so outputs cannot be differentiated by it. Give the layers "
         "behind the Embedding what it returns"
+    )
+
+
+# ----- files -------------------------------------------------------------------------------------
+
+
+def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:
+    """A function that stands on another package, where that is not installed."""
+    return MissingExtraError(
+        f"{what} needs the package {package}, which is not installed: pip install "
+        f"'tinygrad-rnn[{extra}]', or pip install {package}"
     )

@@ -17,6 +17,7 @@ from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
 from .exchange import from_torch, to_torch
 from .figures.drawing import draw
+from .files import load, save
 from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoid, softmax, softplus
 from .insight import contributions, gradient_flow, sensitivity, state_jacobians
 from .losses import binary_cross_entropy, cross_entropy, mse, rmse
@@ -74,6 +75,7 @@ __all__ = [
     "init",
     "jvp",
     "layer_norm",
+    "load",
     "log_softmax",
     "logsumexp",
     "mse",
@@ -82,6 +84,7 @@ __all__ = [
     "relu",
     "rmse",
     "rules",
+    "save",
     "sensitivity",
     "sigmoid",
     "softmax",

@@ -73,7 +73,7 @@ def damaged(data, others, rng):
         extreme = rng.choice(EXTREMES)
         b[at : at + len(extreme) * rng.randrange(2)] = extreme
     elif kind == 6:
-        return data[: rng.randrange(n)] + (o := rng.choice(others))[rng.randrange(len(o)) :]
+        return data[: rng.randrange(n)] + (o := rng.choice(others))[rng.randrange(1, len(o)) :]
     else:  # in the text: a number or a word becomes another one
         pattern, new = (rb"\d+", NUMBERS) if kind == 7 else (rb"[A-Za-z_<|]\w*", WORDS)
         found = rng.choice([*re.finditer(pattern, data), *re.finditer(b"^", data)])

@@ -237,6 +237,42 @@ def test_what_pytorch_lacks_is_refused_by_name(name):
         tg.from_torch(make(), {})
 
 
+def test_linear_and_embedding_there_and_back():
+    rng = np.random.default_rng(9)
+    for layer, shapes in (
+        (tg.Linear(3, 2, rng=rng), {"weight": (2, 3), "bias": (2,)}),
+        (tg.Linear(3, 2, bias=False, rng=rng), {"weight": (2, 3)}),
+        (tg.Embedding(5, 2, rng=rng), {"weight": (5, 2)}),
+    ):
+        arrays = tg.to_torch(layer)
+        assert {name: a.shape for name, a in arrays.items()} == shapes
+        before = layer.state_dict()
+        tg.from_torch(layer, {f"head.{name}": 2 * a for name, a in arrays.items()})
+        for name, a in layer.state_dict().items():
+            np.testing.assert_array_equal(a, 2 * before[name])
+        with pytest.raises(ShapeError, match="weight: missing"):
+            tg.from_torch(layer, {})
+    with pytest.raises(CellError, match="Linear has no activation, this one has tanh: apply it"):
+        tg.to_torch(tg.Linear(3, 2, "tanh", rng=rng))
+
+
+def test_linear_and_embedding_compute_what_pytorchs_do():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(10)
+    linear, embedding = tg.Linear(3, 2, rng=rng), tg.Embedding(5, 2, rng=rng)
+    linear.b.data = rng.normal(size=2)
+    pairs = (
+        (linear, torch.nn.Linear(3, 2), rng.normal(size=(4, 3))),
+        (embedding, torch.nn.Embedding(5, 2), np.array([4, 0, 3])),
+    )
+    for ours, theirs, x in pairs:
+        theirs.double().load_state_dict(
+            {name: torch.from_numpy(a) for name, a in tg.to_torch(ours).items()}
+        )
+        values = theirs(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(ours(x).data, values, rtol=1e-14, atol=1e-14)
+
+
 # ----- PyTorch's layers ---------------------------------------------------------------------------
 
 

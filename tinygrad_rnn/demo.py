@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import testing
+from . import files, testing
 from .cells import RNNCell
 from .differentiate import no_grad
 from .functions import softmax
@@ -53,7 +53,7 @@ def run(
     figures |= future(seed, 100 if quick else 200)
     print("\n4. Files")
     text = report(words, WORDS, learnt.pop("losses"), seed, lang)
-    figures["files"] = [save(model, Path(out) / "characters.npz")]
+    figures["files"] = [keep(model, Path(out) / "characters.npz")]
     figures["files"].append(write(text, Path(out) / "report.html"))
     print(f"\ndone in {time.perf_counter() - started:.0f} s")
     return figures
@@ -234,12 +234,11 @@ def write(text: str, path: Path) -> str:
     return str(path)
 
 
-def save(model: Module, path: Path) -> str:
-    """The weights as a NumPy archive; np.load and load_state_dict read it back."""
+def keep(model: Module, path: Path) -> str:
+    """The weights in a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = model.state_dict()
-    np.savez(path, **arrays)
-    print(f"   weights: {path}  (np.load, then model.load_state_dict)")
+    files.save(path, model)
+    print(f"   weights: {path}  (tg.load(path, model) reads them back)")
     return str(path)
 
 

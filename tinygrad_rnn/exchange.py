@@ -1,4 +1,4 @@
-"""Weights to and from PyTorch's RNN, LSTM and GRU, as dicts of plain arrays: no torch is needed.
+"""Weights to and from PyTorch's layers, as dicts of plain arrays: no torch is needed.
 
 PyTorch keeps its weights transposed, (kH, C) for our (C, kH), with the gates in the same order, and
 adds two biases where one would do. Only the second bias of a GRU's candidate says something of its
@@ -14,10 +14,12 @@ import numpy as np
 
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import CellError, ShapeError
-from .functions import relu
-from .module import Module, Parameter
+from .functions import identity, relu
+from .module import Embedding, Linear, Module, Parameter
 from .recurrent import RNN, BiRNN
 from .vjp import Array
+
+FLAT = (Linear, Embedding)  # exact types, here and below: a subclass may compute otherwise
 
 
 def to_torch(layer: Module) -> dict[str, np.ndarray]:
@@ -29,11 +31,15 @@ def to_torch(layer: Module) -> dict[str, np.ndarray]:
         twin.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
 
     layer   an RNN or BiRNN of RNNCell (tanh or relu), LSTMCell or GRUCell, or a stack of such with
-            a list `.layers`; in PyTorch a stack is num_layers=, and relu nonlinearity="relu"
+            a list `.layers`; in PyTorch a stack is num_layers=, and relu nonlinearity="relu". Or a
+            Linear without activation, or an Embedding
     Our b becomes bias_ih. bias_hh is 0 but for a GRU's candidate, where it is b_n. PyTorch's state
     stacks ours, (layers * directions, N, H): layer by layer, the forward one first.
     Raises CellError for what PyTorch cannot express. Source: the documentation of torch.nn.GRU.
     """
+    if type(layer) in FLAT:
+        parts = {"weight": _weight(layer), "bias": getattr(layer, "b", None)}
+        return {name: np.array(p.data) for name, p in parts.items() if p is not None}
     arrays = {}
     for place, cell in _cells(layer).items():
         arrays[f"weight_ih_{place}"] = cell.U.data.T.copy()
@@ -72,7 +78,8 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
         if name in given and given[name].shape != array.shape
     ]
     new: dict[int, tuple[Parameter, np.ndarray]] = {}
-    for place, cell in {} if differences else _cells(layer).items():
+    parts = {"": layer} if type(layer) in FLAT else _cells(layer)
+    for place, cell in {} if differences else parts.items():
         for p, values in _values(cell, place, given):
             array = np.asarray(values, p.dtype)
             if id(p) in new and not np.array_equal(new[id(p)][1], array):
@@ -87,7 +94,12 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
 def _values(
     cell: Any, place: str, given: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[Parameter, np.ndarray]]:
-    """A cell's Parameters, each with what PyTorch's arrays say it is."""
+    """A cell's or a Linear's Parameters, each with what PyTorch's arrays say it is."""
+    if type(cell) in FLAT:
+        yield cell.W, given["weight"].T if isinstance(cell, Linear) else given["weight"]
+        if "bias" in given:
+            yield cell.b, given["bias"]
+        return
     yield cell.U, given[f"weight_ih_{place}"].T
     yield cell.V, given[f"weight_hh_{place}"].T
     if cell.b is not None:
@@ -97,6 +109,14 @@ def _values(
             second = np.where(np.arange(len(second)) < 2 * cell.hidden, second, 0)
         # in the wider of the dtypes, so that float64 Parameters get no float32 sum
         yield cell.b, np.add(first, second, dtype=np.result_type(first, second, cell.b.dtype))
+
+
+def _weight(layer: Any) -> Any:
+    """PyTorch's weight: (outputs, inputs) of a Linear, (count, size) of an Embedding."""
+    if isinstance(layer, Linear) and layer.activation is not identity:
+        phi = getattr(layer.activation, "__name__", repr(layer.activation))
+        raise CellError(f"PyTorch's Linear has no activation, this one has {phi}: apply it after")
+    return layer.W.T if isinstance(layer, Linear) else layer.W
 
 
 def _cells(layer: Module) -> dict[str, Any]:
@@ -146,7 +166,7 @@ def _why_not(layer: Any) -> str:
 def _form(cell: Cell) -> str:
     """What must agree between cells, as text; CellError where PyTorch lacks it."""
     kind, units = type(cell), f"{getattr(cell, 'hidden', '?')} units"
-    if isinstance(cell, RNNCell) and kind is RNNCell:  # exact types: a subclass may step otherwise
+    if isinstance(cell, RNNCell) and kind is RNNCell:
         phi = getattr(cell.activation, "__name__", repr(cell.activation))
         if cell.activation is np.tanh or cell.activation is relu:
             return f"RNNCell({phi}), {units}, {'no ' if cell.b is None else ''}bias"

@@ -94,9 +94,20 @@ def test_tensors_fortran_order_and_no_arrays_at_all(suffix, folder):
 
 @each_format
 def test_the_same_weights_give_the_same_bytes(suffix, folder):
-    for name in "ab":
-        tg.save(folder / f"{name}{suffix}", gru(0))
+    tg.save(folder / f"a{suffix}", gru(0))
+    columns_first = {k: np.asfortranarray(a) for k, a in gru(0).state_dict().items()}
+    tg.save(folder / f"b{suffix}", columns_first)
     assert (folder / f"a{suffix}").read_bytes() == (folder / f"b{suffix}").read_bytes()
+
+
+def test_in_safetensors_each_array_starts_at_a_multiple_of_its_elements_size(folder):
+    path = folder / "a.safetensors"
+    tg.save(path, {"a": np.zeros(3, np.uint8), "b": np.zeros(2), "c": np.zeros(1, np.float32)})
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    starts = [start + header[name]["data_offsets"][0] for name in "bc"]
+    assert [n % size for n, size in zip(starts, (8, 4), strict=True)] == [0, 0]
 
 
 @given(arrays=ARRAYS)
@@ -399,6 +410,11 @@ def archive(members, compression=zipfile.ZIP_STORED):
 )
 def test_a_wrong_npz_says_what_is_wrong(data, words, folder):
     refused(folder / "a.npz", data, words)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused():
+    with pytest.raises(FileFormatError, match="ends in the middle of an array"):
+        files._filled(io.BytesIO(b"\0" * 7), "<f8", (1,))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

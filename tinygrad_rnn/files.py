@@ -161,7 +161,7 @@ def _checked_name(name: Any) -> str:
 
 
 def _checked_array(name: str, a: Array) -> np.ndarray:
-    """An array as files keep it: C order, little-endian."""
+    """An array as files keep it: row by row, little-endian."""
     a = np.asarray(a.data if isinstance(a, Tensor) else a)
     if a.dtype.newbyteorder("<") not in NAMES:
         raise FileFormatError(f"{name}: {a.dtype} arrays are not kept, only {', '.join(DTYPES)}")

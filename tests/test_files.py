@@ -117,8 +117,9 @@ def test_numpy_reads_our_npz_and_we_read_its(arrays, tmp_path_factory):
     with np.load(path, allow_pickle=False) as theirs:
         same(dict(theirs), arrays)
     arrays.pop("file", None)  # np.savez takes the path under that name
-    np.savez(path, **arrays)
-    same(tg.load(path), arrays)
+    for order in "CF":
+        np.savez(path, **{name: np.asarray(a, order=order) for name, a in arrays.items()})
+        same(tg.load(path), arrays)
 
 
 @settings(max_examples=settings().max_examples // 2)
@@ -415,6 +416,38 @@ def test_a_wrong_npz_says_what_is_wrong(data, words, folder):
 def test_a_file_that_shrinks_while_it_is_read_is_refused():
     with pytest.raises(FileFormatError, match="ends in the middle of an array"):
         files._filled(io.BytesIO(b"\0" * 7), "<f8", (1,))
+
+
+def test_an_array_written_by_python_2_is_read_without_a_word(folder):
+    old = npy(np.ones(2), s=(b"(2,), } ", b"(2L,), }"))
+    (folder / "a.npz").write_bytes(archive([("a.npy", old)]))
+    same(tg.load(folder / "a.npz"), {"a": np.ones(2)})
+
+
+def patched(data, *fields):
+    """An archive with 32-bit fields of its directory's entry changed: (offset in it, number)."""
+    bad, at = bytearray(data), data.index(b"PK\1\2")
+    for offset, number in fields:
+        bad[at + offset : at + offset + 4] = number.to_bytes(4, "little")
+    return bytes(bad)
+
+
+def test_an_array_that_claims_to_be_longer_than_the_file_gets_no_memory(folder):
+    claims = npy(np.zeros(2), s=(b"(2,), }" + b" " * 8, b"(500000000,), }"[:15]))
+    data = archive([("a.npy", claims)])
+    for fields in ([(20, 4_000_000_128), (24, 4_000_000_128)], [(24, 4_000_000_128)]):
+        refused(folder / "a.npz", patched(data, *fields), "4000000128 bytes so far, in a file of")
+
+
+def test_a_member_within_another_is_refused(folder):
+    inner = archive([("b.npy", npy(np.ones(2)))])
+    record, entry = inner[: inner.index(b"PK\1\2")], inner[inner.index(b"PK\1\2") : -22]
+    data = archive([("a.npy", npy(np.frombuffer(record, np.uint8)))])
+    entry = entry[:42] + data.index(record).to_bytes(4, "little") + entry[46:]
+    end = bytearray(data[-22:])
+    size = len(data) - 22 - data.index(b"PK\1\2", data.index(record) + len(record)) + len(entry)
+    end[12:16] = size.to_bytes(4, "little")
+    refused(folder / "a.npz", data[:-22] + entry + bytes(end), "belong to two arrays, or to none")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

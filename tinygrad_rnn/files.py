@@ -317,7 +317,7 @@ def _read_npz(file: BinaryIO) -> Arrays:
     ranges = [(0, 0)]  # of the file's bytes, from ... to, that belong to a member
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            name = _checked_name(info.filename.removesuffix(".npy"))
+            name = info.filename.removesuffix(".npy")
             if name == info.filename or name in arrays:
                 raise FileFormatError(f"{info.filename!r} is there twice, or is no array (.npy)")
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
@@ -348,7 +348,7 @@ def _read_npy(name: str, member: Any, size: int) -> np.ndarray:
     little = dtype.newbyteorder("<")
     if little not in NAMES:
         raise FileFormatError(f"{name}: {dtype} arrays are not kept, only {', '.join(DTYPES)}")
-    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != size - member.tell():
+    if prod(shape) * dtype.itemsize != size - member.tell():
         raise FileFormatError(f"{name}: {shape} {dtype} is not {size - member.tell()} bytes")
     if fortran:
         return _filled(member, dtype, shape[::-1]).T.astype(little, copy=False)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import NonFiniteError, ShapeError
+from tinygrad_rnn.errors import ConversionError, NonFiniteError, ShapeError
+from tinygrad_rnn.optim import Optimizer, RMSprop
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -22,6 +23,11 @@ def sgd(g, momentum=0.0):
 
 def adagrad(g, eps=1e-10):
     return 0.1 * g[-1] / (math.sqrt(sum(v * v for v in g)) + eps)
+
+
+def rmsprop(g, alpha=0.99, eps=1e-8):
+    square = (1 - alpha) * sum(alpha**k * v * v for k, v in enumerate(reversed(g)))
+    return 0.1 * g[-1] / (math.sqrt(square) + eps)
 
 
 def adam(g, b1=0.9, b2=0.999, eps=1e-8):
@@ -41,12 +47,14 @@ CASES = {
         {"eps": 0, "initial_accumulator_value": 0.25},
         lambda g: 0.1 * g[-1] / math.sqrt(sum(v * v for v in g) + 0.25),
     ),
+    "RMSprop": (RMSprop, {}, rmsprop),
+    "RMSprop alpha": (RMSprop, {"alpha": 0.5, "eps": 0.1}, lambda g: rmsprop(g, 0.5, 0.1)),
     "Adam": (tg.Adam, {}, adam),
     "Adam betas": (tg.Adam, {"betas": (0.5, 0.8), "eps": 0.1}, lambda g: adam(g, 0.5, 0.8, 0.1)),
 }
 
 each_case = pytest.mark.parametrize("case", CASES)
-each_optimizer = pytest.mark.parametrize("Optimizer", [tg.SGD, tg.Adagrad, tg.Adam])
+each_optimizer = pytest.mark.parametrize("Optimizer", [tg.SGD, tg.Adagrad, RMSprop, tg.Adam])
 
 
 def parameters(seed, shapes=((2, 3), (2,), ()), dtype=np.float64):
@@ -223,6 +231,224 @@ def test_no_parameters_raise(Optimizer, nothing):
 def test_a_negative_learning_rate_raises(Optimizer):
     with pytest.raises(ShapeError, match=r"lr=-0\.1: a learning rate is not negative"):
         Optimizer(parameters(0), lr=-0.1)
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_are_those_of_pytorch(case, dtype):
+    torch = pytest.importorskip("torch")
+    Optimizer, options, _ = CASES[case]
+    ps = parameters(0, dtype=dtype)
+    theirs = [torch.tensor(p.numpy(), requires_grad=True) for p in ps]
+    ours = Optimizer(ps, lr=0.1, **options)
+    their = getattr(torch.optim, Optimizer.__name__)(theirs, lr=0.1, **options)
+    for t in range(5):
+        set_gradients(ps, t)
+        for p, q in zip(ps, theirs, strict=True):
+            q.grad = torch.tensor(np.asarray(p.grad))
+        ours.step()
+        their.step()
+    rtol = 1e-12 if dtype == "float64" else 1e-5
+    for p, q in zip(ps, theirs, strict=True):
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=rtol, atol=rtol)
+
+
+def test_the_first_step_of_rmsprop_without_an_lr_is_that_of_pytorch():
+    (p,) = parameters(0, [(3,)])
+    before = p.data
+    set_gradients([p], 0)
+    RMSprop([p]).step()
+    np.testing.assert_allclose(p.data - before, -0.01 * np.sign(p.grad) / np.sqrt(0.01), rtol=1e-6)
+
+
+# ----- the state
+
+
+def stepped(Optimizer, steps=3, names=("W", "b"), seed=0, dtype=np.float64, **options):
+    ps = parameters(seed, [(2, 3), ()], dtype)
+    optimizer = Optimizer(dict(zip(names, ps, strict=True)) if names else ps, lr=0.25, **options)
+    for t in range(steps):
+        set_gradients(ps, t)
+        optimizer.step()
+    return optimizer
+
+
+def bits(optimizer):
+    arrays = [p.data for p in optimizer.parameters] + list(optimizer.state_dict().values())
+    return [(a.dtype, a.shape, a.tobytes()) for a in arrays]
+
+
+REMEMBERED = {
+    tg.SGD: ["velocity"],
+    tg.Adagrad: ["squares"],
+    RMSprop: ["mean_squares"],
+    tg.Adam: ["means", "squares", "steps"],
+}
+
+
+@each_optimizer
+def test_a_state_has_the_lr_and_an_array_for_each_parameter_under_its_name(Optimizer):
+    for names in (["layers.0.W", "b"], None):
+        state = stepped(Optimizer, names=names).state_dict()
+        known = [f"{kind}.{name}" for kind in REMEMBERED[Optimizer] for name in names or (0, 1)]
+        assert list(state) == ["lr", *known]
+        assert {type(array) for array in state.values()} == {np.ndarray}
+        assert (state.pop("lr"), state.pop("steps.b", 3)) == (0.25, 3)
+        for name, array in state.items():
+            count = name.startswith("steps")
+            assert array.dtype == (np.int64 if count else np.float64)
+            assert array.shape == (() if count or name[-1] in "b1" else (2, 3))
+            assert array.any()
+
+
+@each_optimizer
+def test_a_state_that_is_loaded_holds_copies_and_so_does_the_one_that_is_given(Optimizer):
+    source, target = stepped(Optimizer), stepped(Optimizer, seed=1, steps=1)
+    before, given = bits(source), source.state_dict()
+    target.load_state_dict(given)
+    loaded = bits(target)
+    assert loaded[2:] == before[2:]
+    for array in given.values():
+        array += 1
+    assert (bits(source), bits(target)) == (before, loaded)
+
+
+@each_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loaded_optimizer_goes_on_to_the_bit(case, dtype):
+    """Also after a change of lr, with a Parameter that had no gradient at first."""
+    Optimizer, options, _ = CASES[case]
+
+    def some(optimizer, t):
+        optimizer.lr = optimizer.lr / 3
+        set_gradients(optimizer.parameters, t)
+        if t < 2:
+            optimizer.parameters[1].grad = None
+        optimizer.step()
+
+    def begin(seed):
+        return stepped(Optimizer, 0, seed=seed, dtype=dtype, **options)
+
+    whole, part, fresh = begin(0), begin(0), begin(1)
+    for t in range(6):
+        some(whole, t)
+        some(part if t < 3 else fresh, t)
+        if t == 2:
+            fresh.load_state_dict(part.state_dict())
+            for p, q in zip(fresh.parameters, part.parameters, strict=True):
+                p.data = q.data
+    assert bits(fresh) == bits(whole)
+    assert bits(part) != bits(whole)
+
+
+@pytest.mark.parametrize("kind", REMEMBERED)
+@pytest.mark.parametrize("other", REMEMBERED)
+def test_the_state_of_another_kind_is_refused(kind, other):
+    target, state = stepped(kind), stepped(other, seed=1).state_dict()
+    before = bits(target)
+    if kind is other:
+        target.load_state_dict(state)
+        return
+    with pytest.raises(ShapeError, match="load_state_dict changed nothing: ") as caught:
+        target.load_state_dict(state)
+    mine, theirs = set(REMEMBERED[kind]), set(REMEMBERED[other])
+    expected = {f"{part}.{name}: missing" for part in mine - theirs for name in "Wb"}
+    expected |= {f"{part}.{name}: unknown" for part in theirs - mine for name in "Wb"}
+    assert set(str(caught.value).split("nothing: ")[1].split("; ")) == expected
+    assert bits(target) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"means.W": np.zeros((3, 2))}, r"means\.W: shape \(3, 2\), expected \(2, 3\)"),
+        ({"means.W": np.zeros((2, 3), complex)}, r"means\.W: dtype complex128, expected float64"),
+        ({"squares.b": np.array("1")}, r"squares\.b: dtype <U1, expected float64"),
+        ({"steps.b": np.array(1.5)}, r"steps\.b: dtype float64, expected int64"),
+        ({"lr": np.ones(2), "x": 1}, r"x: unknown; lr: shape \(2,\), expected \(\)"),
+        ({"lr": np.array(-1.0)}, "lr=-1.0: a learning rate is not negative"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(changes, message):
+    target = stepped(tg.Adam)
+    before, state = bits(target), stepped(tg.Adam, steps=1, seed=1).state_dict()
+    with pytest.raises(ShapeError, match=message):
+        target.load_state_dict(state | changes)
+    with pytest.raises(ConversionError):
+        target.load_state_dict(state | {"lr": tg.Tensor(1.0)})
+    assert bits(target) == before
+
+
+@each_case
+def test_a_state_keeps_its_dtype_after_astype(case):
+    """Moments of float64 under weights of float32: rounded, they would go on differently."""
+    Optimizer, options, _ = CASES[case]
+    model, fresh = tg.Linear(2, 3, rng=0), tg.Linear(2, 3, rng=0).astype(np.float32)
+    first = Optimizer(model.parameters(), lr=0.1, **options)
+    set_gradients(model.parameters(), 0)
+    first.step()
+    model.astype(np.float32)
+    second = Optimizer(fresh.parameters(), lr=0.1, **options)
+    fresh.load_state_dict(model.state_dict())
+    second.load_state_dict(first.state_dict())
+    for optimizer in (first, second):
+        set_gradients(optimizer.parameters, 1)
+        optimizer.step()
+    assert bits(first) == bits(second)
+
+
+@each_case
+def test_settings_that_are_numpy_numbers_do_not_change_the_dtype(case):
+    """np.float64(0.9) times float32 is float64, 0.9 times float32 is not."""
+    Optimizer, options, _ = CASES[case]
+    wide = {name: np.float64(v) if np.isscalar(v) else np.array(v) for name, v in options.items()}
+    plain, other = (stepped(Optimizer, dtype=np.float32, **o) for o in (options, wide))
+    other.lr = np.float64(other.lr)
+    for optimizer in (plain, other):
+        set_gradients(optimizer.parameters, 9)
+        optimizer.step()
+    assert bits(plain) == bits(other)
+
+
+@each_optimizer
+def test_restore_undoes_every_step_since_the_snapshot(Optimizer):
+    optimizer = stepped(Optimizer)
+    before, snapshot = bits(optimizer), optimizer.snapshot()
+    for _ in range(2):  # a snapshot may serve twice
+        for t in range(2):
+            set_gradients(optimizer.parameters, t)
+            optimizer.step()
+        assert bits(optimizer) != before
+        optimizer.restore(snapshot)
+        assert bits(optimizer) == before
+
+
+def test_an_optimizer_of_ones_own():
+    class Signs(Optimizer):
+        remembers = ("last",)
+
+        def __init__(self, parameters, lr):
+            super().__init__(parameters, lr)
+            self.last = self.zeros()
+
+        def change(self, k, g):
+            self.last[k] = np.sign(g)
+            return self.lr * self.last[k]
+
+    optimizer = stepped(Signs)
+    assert list(optimizer.state_dict()) == ["lr", "last.W", "last.b"]
+    other = stepped(Signs, steps=0)
+    other.load_state_dict(optimizer.state_dict())
+    assert bits(other)[2:] == bits(optimizer)[2:]
+
+
+@each_optimizer
+def test_a_negative_learning_rate_cannot_be_set(Optimizer):
+    optimizer = stepped(Optimizer)
+    for wrong in (-0.5, math.nan):
+        with pytest.raises(ShapeError, match=f"lr={wrong}: a learning rate is not negative"):
+            optimizer.lr = wrong
+    assert optimizer.lr == 0.25
 
 
 # ----- clip_grad_norm

@@ -85,20 +85,12 @@ class Module:
     def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
         """Set all Parameters from `state_dict()`'s form.
 
-        Names and shapes must match exactly: otherwise ShapeError lists every difference, and no
-        Parameter has changed. Arrays are converted to the Parameters' dtypes.
+        Names and shapes must match exactly, and all must be real numbers: otherwise ShapeError
+        lists every difference, and no Parameter has changed. Arrays are converted to the
+        Parameters' dtypes.
         """
         own = self.named_parameters()
-        differences = [f"{name}: missing" for name in own if name not in arrays]
-        differences += [f"{name}: unknown" for name in arrays if name not in own]
-        new = {name: np.asarray(arrays[name]) for name in own if name in arrays}
-        differences += [
-            f"{name}: shape {array.shape}, expected {own[name].shape}"
-            for name, array in new.items()
-            if array.shape != own[name].shape
-        ]
-        if differences:
-            raise ShapeError("load_state_dict changed nothing: " + "; ".join(differences))
+        new = matched(own, arrays)
         converted = {name: array.astype(own[name].dtype) for name, array in new.items()}
         for name, p in own.items():
             p.data = converted[name]
@@ -146,6 +138,27 @@ def find(value: Any, kind: type[Any], name: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     _collect(value, kind, name, set(), found)
     return found
+
+
+def matched(own: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """The arrays that go to `own`'s, by name; ShapeError lists every difference.
+
+        matched({"b": np.zeros(2)}, {"b": [1.0, 2.0]})      # {'b': array([1., 2.])}
+
+    A float is a float: dtypes differ only where one of them holds no real numbers, or where floats
+    would be cut to integers.
+    """
+    differences = [f"{name}: missing" for name in own if name not in arrays]
+    differences += [f"{name}: unknown" for name in arrays if name not in own]
+    new = {name: np.asarray(arrays[name]) for name in own if name in arrays}
+    for name, array in new.items():
+        if array.shape != own[name].shape:
+            differences.append(f"{name}: shape {array.shape}, expected {own[name].shape}")
+        elif not np.can_cast(array.dtype, own[name].dtype, "same_kind"):
+            differences.append(f"{name}: dtype {array.dtype}, expected {own[name].dtype}")
+    if differences:
+        raise ShapeError("load_state_dict changed nothing: " + "; ".join(differences))
+    return new
 
 
 _LEAVES = {int, float, bool, str, type(None)}  # most attributes: nothing is below them

@@ -8,20 +8,41 @@ from typing import Any
 import numpy as np
 
 from .errors import NonFiniteError, ShapeError
-from .module import Module, Parameter
+from .module import Module, Parameter, matched
 from .tensor import Tensor
+from .vjp import Array
 
 
 class Optimizer:
-    """What all optimisers share: the Parameters, the learning rate, one step."""
+    """What all optimisers share: the Parameters, the learning rate, one step, the state.
+
+        class Signs(Optimizer):          # one of your own
+            def change(self, k, g):
+                return self.lr * np.sign(g)
+
+    A subclass that remembers something keeps it in lists, an array or a count for each Parameter,
+    and names these attributes in `remembers`. It replaces arrays, and writes into none.
+    """
+
+    remembers: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Parameter] | Mapping[str, Parameter], lr: float):
-        self.parameters = list(_named(parameters).values())
+        self.named = _named(parameters)
+        self.parameters = list(self.named.values())
         if not self.parameters:
             raise _no_parameters()
         self.lr = lr
-        if not lr >= 0:
-            raise ShapeError(f"lr={lr}: a learning rate is not negative")
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; may be set at any time."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if not value >= 0:
+            raise ShapeError(f"lr={value}: a learning rate is not negative")
+        self._lr = float(value)  # like all settings: NumPy's float64 times float32 is float64
 
     def step(self) -> None:
         """Update every Parameter that has a gradient."""
@@ -38,6 +59,47 @@ class Optimizer:
         for p in self.parameters:
             p.grad = None
 
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of what a step depends on, beside the Parameters: the lr and what is remembered.
+
+            sorted(tg.Adam({"b": b}).state_dict())    # ['lr', 'means.b', 'squares.b', 'steps.b']
+
+        Parameters that were given as a list have numbers for names. What the constructor was given
+        is not here, the lr excepted: schedules change that.
+        """
+        state = {"lr": np.array(self.lr)}
+        for kind in self.remembers:
+            for name, value in zip(self.named, getattr(self, kind), strict=True):
+                state[f"{kind}.{name}"] = np.array(value)
+        return state
+
+    def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
+        """Go on from `state_dict()`, to the bit, once the Parameters are loaded too.
+
+        Names and shapes must match exactly: otherwise (another kind of optimiser, another network)
+        ShapeError lists every difference, and nothing has changed. Floats keep the dtype that they
+        come in: after `astype` it may be another one than the Parameters'.
+        """
+        new = matched(self.state_dict(), arrays)
+        self.lr = float(new["lr"])
+        for kind in self.remembers:
+            pairs = zip(self.named, getattr(self, kind), strict=True)
+            loaded = [(new[f"{kind}.{name}"], old) for name, old in pairs]
+            setattr(self, kind, [int(a) if isinstance(old, int) else a.copy() for a, old in loaded])
+
+    def snapshot(self) -> Any:
+        """What a step changes, for `restore`. Nothing is copied, as nothing is written into."""
+        remembered = {kind: list(getattr(self, kind)) for kind in self.remembers}
+        return [p.data for p in self.parameters], remembered
+
+    def restore(self, snapshot: Any) -> None:
+        """Undo all steps since `snapshot` was taken; the lr stays as it is."""
+        arrays, remembered = snapshot
+        for p, array in zip(self.parameters, arrays, strict=True):
+            p.data = array
+        for kind, values in remembered.items():
+            setattr(self, kind, list(values))
+
     def zeros(self) -> list[Any]:
         """One array of zeros for each Parameter."""
         return [np.zeros(p.shape, p.dtype) for p in self.parameters]
@@ -52,9 +114,11 @@ class SGD(Optimizer):
     parameters: a list, or the dict of `named_parameters()`. `.lr` may be set at any time.
     """
 
+    remembers = ("velocity",)
+
     def __init__(self, parameters: Any, lr: float, momentum: float = 0.0) -> None:
         super().__init__(parameters, lr)
-        self.momentum, self.velocity = momentum, self.zeros()
+        self.momentum, self.velocity = float(momentum), self.zeros()
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """lr v."""
@@ -71,6 +135,8 @@ class Adagrad(Optimizer):
     is the form with eps inside the root, g / sqrt(s + 1e-8), that the classic character RNN has.
     """
 
+    remembers = ("squares",)
+
     def __init__(
         self,
         parameters: Any,
@@ -79,8 +145,8 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr)
-        self.eps = eps
-        self.squares: list[Any] = [s + initial_accumulator_value for s in self.zeros()]
+        self.eps = float(eps)
+        self.squares: list[Any] = [s + float(initial_accumulator_value) for s in self.zeros()]
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """lr g / (sqrt(s) + eps)."""
@@ -88,11 +154,36 @@ class Adagrad(Optimizer):
         return self.lr * g / (np.sqrt(self.squares[k]) + self.eps)  # type: ignore[no-any-return]
 
 
+class RMSprop(Optimizer):
+    """s = alpha s + (1 - alpha) g**2; p -= lr g / (sqrt(s) + eps) (Tieleman and Hinton 2012).
+
+        optimizer = tg.RMSprop(model.parameters(), lr=0.01)
+
+    Adagrad that forgets: s is a mean over about the last 1 / (1 - alpha) steps, so steps do not get
+    ever shorter. As in PyTorch: eps stands outside the root, and s starts at zero.
+    """
+
+    remembers = ("mean_squares",)  # not "squares": Adagrad's are sums, and must not be loaded here
+
+    def __init__(
+        self, parameters: Any, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8
+    ) -> None:
+        super().__init__(parameters, lr)
+        self.alpha, self.eps, self.mean_squares = float(alpha), float(eps), self.zeros()
+
+    def change(self, k: int, g: np.ndarray) -> np.ndarray:
+        """lr g / (sqrt(s) + eps)."""
+        self.mean_squares[k] = self.alpha * self.mean_squares[k] + (1 - self.alpha) * g * g
+        return self.lr * g / (np.sqrt(self.mean_squares[k]) + self.eps)  # type: ignore[no-any-return]
+
+
 class Adam(Optimizer):
     """Steps of about lr, whatever the gradient's scale (Kingma and Ba 2014).
 
     optimizer = tg.Adam(model.parameters(), lr=1e-3)
     """
+
+    remembers = ("means", "squares", "steps")
 
     def __init__(
         self,
@@ -102,7 +193,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(parameters, lr)
-        self.betas, self.eps = betas, eps
+        self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
         self.means, self.squares = self.zeros(), self.zeros()
         self.steps = [0] * len(self.parameters)
 

@@ -233,7 +233,7 @@ def test_every_difference_is_listed_and_the_module_is_untouched(suffix, folder):
         tg.load(path, module)
     assert str(caught.value) == (
         f"{path} does not fit this RNN, which is unchanged: cell.U: missing; cell.u: unknown; "
-        "cell.V: shape (9, 3), expected (3, 9); cell.b: float32, expected float64"
+        "cell.V: shape (9, 3), expected (3, 9); cell.b: dtype float32, expected float64"
     )
     same(module.state_dict(), gru(1).state_dict())
 

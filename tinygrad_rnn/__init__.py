@@ -22,11 +22,12 @@ from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoi
 from .insight import contributions, gradient_flow, sensitivity, state_jacobians
 from .losses import binary_cross_entropy, cross_entropy, mse, rmse
 from .module import Embedding, Linear, Module, Parameter
-from .optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
+from .optim import SGD, Adagrad, Adam, RMSprop, clip_grad_norm, clip_grad_value
 from .recurrent import RNN, BiRNN, Chain, RNNOutput, generate
 from .rules import primitive
 from .streaming import Stream
 from .tensor import Tensor
+from .train import History, fit
 from .vjp import Array, defvjp, vjp_of
 from .wrappers import Readout, Residual, Stacked, VariationalDropout, Zoneout
 
@@ -43,10 +44,12 @@ __all__ = [
     "Chain",
     "Embedding",
     "GRUCell",
+    "History",
     "LSTMCell",
     "Linear",
     "Module",
     "Parameter",
+    "RMSprop",
     "RNNCell",
     "RNNOutput",
     "Readout",
@@ -67,6 +70,7 @@ __all__ = [
     "draw",
     "dropout",
     "errors",
+    "fit",
     "from_torch",
     "generate",
     "grad",

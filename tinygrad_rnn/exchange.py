@@ -15,7 +15,7 @@ import numpy as np
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import CellError, ShapeError
 from .functions import identity, relu
-from .module import Embedding, Linear, Module, Parameter
+from .module import Embedding, Linear, Module, Parameter, differences
 from .recurrent import RNN, BiRNN
 from .vjp import Array
 
@@ -70,23 +70,17 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
     prefixes = {name.rpartition(".")[0] for name in arrays}
     start = len(min(prefixes)) + 1 if len(prefixes) == 1 and "" not in prefixes else 0
     given = {name[start:]: np.asarray(array) for name, array in arrays.items()}
-    differences = [f"{name}: missing" for name in expected if name not in given]
-    differences += [f"{name}: unknown" for name in given if name not in expected]
-    differences += [
-        f"{name}: shape {given[name].shape}, expected {array.shape}"
-        for name, array in expected.items()
-        if name in given and given[name].shape != array.shape
-    ]
+    found = differences(expected, given)
     new: dict[int, tuple[Parameter, np.ndarray]] = {}
     parts = {"": layer} if type(layer) in FLAT else _cells(layer)
-    for place, cell in {} if differences else parts.items():
+    for place, cell in {} if found else parts.items():
         for p, values in _values(cell, place, given):
             array = np.asarray(values, p.dtype)
             if id(p) in new and not np.array_equal(new[id(p)][1], array):
-                differences.append(f"{place}: differs from another place with the same Parameter")
+                found.append(f"{place}: differs from another place with the same Parameter")
             new[id(p)] = p, array
-    if differences:
-        raise ShapeError("from_torch changed nothing: " + "; ".join(differences))
+    if found:
+        raise ShapeError("from_torch changed nothing: " + "; ".join(found))
     for p, array in new.values():
         p.data = array
 

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 
 from .errors import FileFormatError
+from .module import differences
 from .tensor import Tensor
 from .vjp import Array
 
@@ -93,11 +94,11 @@ def load(path: Path_, module: Any = None) -> Any:
             raise FileFormatError(f"{path} is no {path.suffix} file, or damaged: {what}") from error
     if module is None:
         return arrays
-    if differences := list(_differences(arrays, _state_dict(module))):
+    if found := differences(_state_dict(module), arrays, "no"):
         raise FileFormatError(
             f"{path} does not fit this {type(module).__name__}, which is unchanged: "
-            + "; ".join(differences)
-            + _advice(arrays, differences)
+            + "; ".join(found)
+            + _advice(arrays, found)
         )
     module.load_state_dict(arrays)
     return module
@@ -168,20 +169,10 @@ def _checked_array(name: str, a: Array) -> np.ndarray:
     return np.asarray(a, a.dtype.newbyteorder("<"), order="C")
 
 
-def _differences(arrays: Arrays, own: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"{name}: missing" for name in own if name not in arrays)
-    yield from (f"{name}: unknown" for name in arrays if name not in own)
-    for name, a in own.items():
-        if name in arrays and (b := arrays[name]).shape != a.shape:
-            yield f"{name}: shape {b.shape}, expected {a.shape}"
-        elif name in arrays and b.dtype != a.dtype:
-            yield f"{name}: {b.dtype}, expected {a.dtype}"
-
-
-def _advice(arrays: Arrays, differences: list[str]) -> str:
+def _advice(arrays: Arrays, found: list[str]) -> str:
     if any("weight_ih_" in name for name in arrays):
         return ". The names are PyTorch's: tg.from_torch(layer, tg.load(path))"
-    if all(", expected float" in text and "shape" not in text for text in differences):
+    if all(": dtype float" in text for text in found):
         return ". To convert: module.load_state_dict(tg.load(path)), or module.astype first"
     return ""
 

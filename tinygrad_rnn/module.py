@@ -143,22 +143,32 @@ def find(value: Any, kind: type[Any], name: str = "") -> list[tuple[str, Any]]:
 def matched(own: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """The arrays that go to `own`'s, by name; ShapeError lists every difference.
 
-        matched({"b": np.zeros(2)}, {"b": [1.0, 2.0]})      # {'b': array([1., 2.])}
-
-    A float is a float: dtypes differ only where one of them holds no real numbers, or where floats
-    would be cut to integers.
+    matched({"b": np.zeros(2)}, {"b": [1.0, 2.0]})      # {'b': array([1., 2.])}
     """
-    differences = [f"{name}: missing" for name in own if name not in arrays]
-    differences += [f"{name}: unknown" for name in arrays if name not in own]
-    new = {name: np.asarray(arrays[name]) for name in own if name in arrays}
-    for name, array in new.items():
-        if array.shape != own[name].shape:
-            differences.append(f"{name}: shape {array.shape}, expected {own[name].shape}")
-        elif not np.can_cast(array.dtype, own[name].dtype, "same_kind"):
-            differences.append(f"{name}: dtype {array.dtype}, expected {own[name].dtype}")
-    if differences:
-        raise ShapeError("load_state_dict changed nothing: " + "; ".join(differences))
-    return new
+    given = {name: np.asarray(array) for name, array in arrays.items()}
+    if found := differences(own, given):
+        raise ShapeError("load_state_dict changed nothing: " + "; ".join(found))
+    return {name: given[name] for name in own}
+
+
+def differences(
+    own: Mapping[str, Any], given: Mapping[str, Any], casting: Any = "same_kind"
+) -> Any:
+    """What differs between arrays by name, each as a text.
+
+        differences({"b": np.zeros(2)}, {"b": np.zeros(3)})      # ['b: shape (3,), expected (2,)']
+
+    casting  dtypes differ where NumPy would not cast like this. With "same_kind" a float is a
+             float; not so where one holds no real numbers, or where floats would be cut to integers
+    """
+    found = [f"{name}: missing" for name in own if name not in given]
+    found += [f"{name}: unknown" for name in given if name not in own]
+    for name in own:
+        if name in given and (a := given[name]).shape != own[name].shape:
+            found.append(f"{name}: shape {a.shape}, expected {own[name].shape}")
+        elif name in given and not np.can_cast(a.dtype, own[name].dtype, casting):
+            found.append(f"{name}: dtype {a.dtype}, expected {own[name].dtype}")
+    return found
 
 
 _LEAVES = {int, float, bool, str, type(None)}  # most attributes: nothing is below them

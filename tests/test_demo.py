@@ -122,12 +122,3 @@ def test_engine_benchmark_runs():
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     for part in ("| T, N, C, H | tinygrad_rnn |", "| for x_t in x |", "| all outputs |"):
         assert part in result.stdout
-
-
-def test_progress_goes_over_its_own_line_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    for step in range(20):
-        demo.progress(step, 20, 0.5)
-    written = capsys.readouterr().err
-    assert "step 11/20  loss 0.500" in written
-    assert "\n" not in written

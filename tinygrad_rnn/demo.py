@@ -5,13 +5,13 @@
 3. Where the future decides, a BiRNN answers and an RNN can only guess.
 4. BPTT made visible: report.html, to go through step by step. The weights are in a file.
 
-Everything here is a plain loop over the public names: copy what you like.
+Everything here uses the public names alone: copy what you like.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from .differentiate import no_grad
 from .functions import softmax
 from .losses import cross_entropy
 from .module import Linear, Module
-from .optim import Adam, clip_grad_norm
+from .optim import Adam
 from .recurrent import RNN, BiRNN
 from .report import report
+from .train import History, fit
 
 CHUNK = 25  # characters that BPTT goes back over
 
@@ -152,18 +153,17 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
             return float(model.loss(held[windows]))
 
     before = held_out()
-    optimizer = Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for step in range(steps):
-        starts = rng.integers(0, split - CHUNK - 1, 32)
-        loss = model.loss(train[starts + np.arange(CHUNK + 1)[:, None]])
-        loss.backward()
-        clip_grad_norm(model.parameters(), 5.0)
+    optimizer = Adam(model.named_parameters(), lr=3e-3)
+
+    def batches() -> Iterator[np.ndarray]:
+        while True:
+            starts = rng.integers(0, split - CHUNK - 1, 32)
+            yield train[starts + np.arange(CHUNK + 1)[:, None]]
+
+    def slower(step: int, _: History) -> None:
         optimizer.lr = 3e-3 * (1 - 0.9 * step / steps)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss))
-        progress(step, steps, loss)
+
+    history = fit(model.loss, batches(), optimizer, steps, clip=5.0, callback=slower)
     after = held_out()
     sample = model.sample("The ", 160, rng)
     print(f"   {len(text)} characters, {len(alphabet)} different; {steps} steps of {CHUNK} x 32")
@@ -171,7 +171,7 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
     print(f"   the best guess without looking back (unigram entropy): {unigram:.3f}")
     print("   a sample: " + repr(sample))
     figures = {"before": before, "after": after, "unigram": unigram, "sample": sample}
-    return model, figures | {"losses": losses}
+    return model, figures | {"losses": history.loss}
 
 
 WORDS = "hello world"
@@ -181,11 +181,7 @@ def hello_world(seed: int) -> tuple[CharacterModel, dict[str, str]]:
     """The tutorial's words, learnt by heart."""
     model = CharacterModel("".join(sorted(set(WORDS))), 16, np.random.default_rng(seed))
     codes = model.codes(WORDS)
-    optimizer = Adam(model.parameters(), lr=0.02)
-    for _ in range(100):
-        model.loss(codes).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    fit(model.loss, [codes], Adam(model.named_parameters(), lr=0.02), 100, progress=False)
     recited = model.sample("h", len(WORDS) - 1, None)
     print(f"   given 'h', after 100 steps it recites: {recited!r}")
     return model, {"recited": recited}
@@ -208,13 +204,10 @@ def future(seed: int, steps: int) -> dict[str, float]:
         def answers(bits: np.ndarray, layer: Any = layer, readout: Linear = readout) -> Any:
             return readout(layer(np.eye(2)[bits]).outputs)[:-1]
 
-        for step in range(steps):
-            bits = rng.integers(0, 2, (12, 32))
-            loss = cross_entropy(answers(bits), bits[1:])
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            progress(step, steps, loss)
+        def loss(bits: np.ndarray, answers: Any = answers) -> Any:
+            return cross_entropy(answers(bits), bits[1:])
+
+        fit(loss, (rng.integers(0, 2, (12, 32)) for _ in range(steps)), optimizer, steps)
         bits = rng.integers(0, 2, (12, 1000))
         with no_grad():
             right = np.argmax(answers(bits).data, axis=-1) == bits[1:]
@@ -240,14 +233,3 @@ def keep(model: Module, path: Path) -> str:
     files.save(path, model)
     print(f"   weights: {path}  (tg.load(path, model) reads them back)")
     return str(path)
-
-
-def progress(step: int, steps: int, loss: Any) -> None:
-    """A line that is written over on a terminal, and a line each quarter elsewhere."""
-    if sys.stderr.isatty():
-        end = "\r" if step + 1 < steps else "\r" + " " * 40 + "\r"
-        if step % 10 == 0 or step + 1 == steps:
-            text = f"   step {step + 1}/{steps}  loss {float(loss):.3f}  "
-            print(text if end == "\r" else "", end=end, file=sys.stderr, flush=True)
-    elif (step + 1) % max(1, steps // 4) == 0:
-        print(f"   step {step + 1}/{steps}  loss {float(loss):.3f}", file=sys.stderr, flush=True)

@@ -348,7 +348,6 @@ def test_no_step_at_all(session, path):
 def test_the_example_in_the_docstring(tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tg, "export_onnx", export_onnx, raising=False)
     text = re.search(r"\n\n((?:        .*\n|\n)+)    path", export_onnx.__doc__)[1]
     names = {"tg": tg, "np": np, "onnxruntime": onnxruntime}
     exec(textwrap.dedent(text), names)

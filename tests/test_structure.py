@@ -103,7 +103,6 @@ ALLOWED = {
     "strategies.py": "hypothesis",
     "properties.py": "hypothesis",
     "pytest_plugin.py": "pytest",
-    "onnx_model.py": "onnx",
 }
 
 

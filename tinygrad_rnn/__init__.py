@@ -22,6 +22,7 @@ from .functions import dropout, layer_norm, log_softmax, logsumexp, relu, sigmoi
 from .insight import contributions, gradient_flow, sensitivity, state_jacobians
 from .losses import binary_cross_entropy, cross_entropy, mse, rmse
 from .module import Embedding, Linear, Module, Parameter
+from .onnx_model import export_onnx
 from .optim import SGD, Adagrad, Adam, RMSprop, clip_grad_norm, clip_grad_value
 from .recurrent import RNN, BiRNN, Chain, RNNOutput, generate
 from .rules import primitive
@@ -70,6 +71,7 @@ __all__ = [
     "draw",
     "dropout",
     "errors",
+    "export_onnx",
     "fit",
     "from_torch",
     "generate",

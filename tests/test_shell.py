@@ -191,6 +191,19 @@ def test_options_reach_the_check(folder, capsys, monkeypatch):
     assert seen == {"rtol": None, "seed": None, "name": "right", "directions": 2}
 
 
+def test_options_reach_the_check_of_a_cell(folder, capsys, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        shell, "check_cell", lambda make, **rest: calls.append(rest) or FakeReport()
+    )
+    run("own.py:tg.RNNCell(3, 4, rng=0)", "--seed", "3", "--rtol", "1e-7")
+    assert calls == [{"seed": 3, "rtol": 1e-7}]
+    assert run("own.py:tg.RNNCell(3, 4, rng=0)", "--order", "2") == 2
+    assert (
+        "--order is for functions; a cell's check takes --seed, --rtol" in capsys.readouterr().err
+    )
+
+
 def test_a_cell_is_checked_as_a_cell(folder, capsys):
     assert run("own.py:tg.RNNCell(3, 4, rng=0)") == 0
     assert "14 of 14 laws" in capsys.readouterr().out

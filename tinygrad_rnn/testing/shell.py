@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..cells import Cell
-from ..shell import called, run
+from ..shell import UsageError, called, run
 from .cells import check_cell
 from .checks import grad_report
 from .report import GradientError
@@ -58,8 +58,10 @@ def check(call: str, module: ModuleType, options: dict[str, Any]) -> Any:
     """The report for a call that is written as in the module's own code."""
     text, f, args, kwargs = called(call, module, testing=sys.modules[__package__])
     if isinstance(f, type) and issubclass(f, Cell):
+        if others := [flag for flag in options if flag not in ("seed", "rtol")]:
+            raise UsageError(f"--{others[0]} is for functions; a cell's check takes --seed, --rtol")
         try:
-            return check_cell(lambda: f(*args, **kwargs))
+            return check_cell(lambda: f(*args, **kwargs), **options)
         except GradientError as error:
             return error.report
     return grad_report(_with_keywords(f, kwargs), *args, **{"name": text, **options})

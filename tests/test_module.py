@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
-from tinygrad_rnn.errors import DtypeError, RngError, ShapeError
+from tinygrad_rnn.errors import DtypeError, NonFiniteError, RngError, ShapeError
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -575,3 +575,12 @@ def test_load_state_dict_changes_nothing_when_one_array_is_unusable():
         with pytest.raises((ValueError, TypeError)):
             linear.load_state_dict({"W": np.full((1, 1), 7.0), "b": bad})
     assert linear.W.data == before["W"]
+
+
+def test_a_number_too_large_for_the_parameters_dtype_is_refused():
+    linear = tg.Linear(1, 1, rng=0, dtype=np.float32)
+    before = linear.state_dict()
+    with pytest.raises(NonFiniteError, match="W has numbers that are too large for float32"):
+        linear.load_state_dict({"W": [[1e39]], "b": [1.0]})
+    np.testing.assert_array_equal(linear.b.data, before["b"])
+    linear.load_state_dict({"W": [[np.inf]], "b": [np.nan]})  # what is not finite already may be so

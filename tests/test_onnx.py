@@ -21,6 +21,7 @@ from tinygrad_rnn.errors import (
     DtypeError,
     FileFormatError,
     MissingExtraError,
+    NonFiniteError,
     ShapeError,
 )
 from tinygrad_rnn.nests import leaves, map_tree
@@ -218,21 +219,18 @@ def test_equal_to_the_reference_evaluator(reference, path, with_state, seed):
         close(theirs, ours, 1e-12)
 
 
-@several
-@given(seed=seeds)
-def test_equal_to_the_reference_evaluator_row_by_row(reference, path, seed):
-    rng = np.random.default_rng(seed)
-    net, inputs, ids = drawn(rng)
-    export_onnx(path, net, inputs, lengths=True, dtype=np.float64)
-    model = reference(str(path))
-    x = drawn_x(rng, inputs, ids, np.float64)
-    lengths = rng.integers(1, len(x) + 1, x.shape[1]).astype(np.int32)
-    out = net(x, lengths=lengths)
-    for n, length in enumerate(lengths):
-        row = {"x": x[:length, n : n + 1], "lengths": lengths[n : n + 1]}
-        outputs, last = model.run(None, row)
-        close(outputs[:, 0], out.outputs.data[:length, n], 1e-12)
-        close(last[0], out.last.data[n], 1e-12)
+def test_lengths_want_float32_as_the_evaluator_would_ignore_them(path):
+    with pytest.raises(DtypeError, match="reference evaluator, ignores them"):
+        export_onnx(path, tg.RNN(tg.GRUCell(3, 4, rng=0)), 3, lengths=True, dtype=np.float64)
+
+
+def test_a_weight_that_float32_cannot_hold_is_refused(path):
+    rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
+    rnn.cell.b.data = np.array([0, 0, 1e39, 0])
+    with pytest.raises(
+        NonFiniteError, match=r"layer 0\.B has numbers that are too large for float32"
+    ):
+        export_onnx(path, rnn, 3)
 
 
 # ----- onnxruntime: float32 -----------------------------------------------------------------------

@@ -612,3 +612,17 @@ def test_clipping_counts_a_shared_parameter_once_and_refuses_odd_norms():
     for odd in (-1.0, float("nan")):
         with pytest.raises(ShapeError, match="max_norm"):
             tg.clip_grad_norm([p], odd)
+
+
+def test_the_norm_of_huge_gradients_overflows_and_the_clipped_ones_do_not():
+    p = tg.Parameter(np.zeros(2))
+    p.grad = np.array([1.5e308, 1.5e308])
+    assert tg.clip_grad_norm([p], 1.0) == np.inf
+    np.testing.assert_allclose(p.grad, np.sqrt([0.5, 0.5]), rtol=1e-15)
+
+
+def test_names_that_are_the_same_as_text_are_refused():
+    p, q = tg.Parameter(np.zeros(1)), tg.Parameter(np.zeros(1))
+    with pytest.raises(ShapeError, match="same name as text"):
+        tg.Adam({1: p, "1": q})
+    assert list(tg.Adam({"first": p, "again": p}).named) == ["first"]

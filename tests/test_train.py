@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -272,6 +273,65 @@ def test_weights_that_the_last_step_spoilt_are_not_handed_out(steps):
         fit(last, [0.01] * (steps - 1) + [math.inf], optimizer, progress=False)
     optimizer.lr = 0.01
     assert state(optimizer) == states[steps - 1]
+
+
+def test_a_weight_that_one_step_spoils_and_no_loss_reads_is_found_at_once():
+    table = tg.Parameter(np.zeros(2))
+    optimizer = tg.SGD([table], lr=1.0)
+    with (
+        pytest.raises(NonFiniteError, match=r"step 2: it left .* after 1 steps"),
+        np.errstate(all="ignore"),
+    ):
+        fit(lambda batch: (table[batch] * 1e308).sum(), [1, 0, 1], optimizer, steps=3)
+    assert np.isfinite(table.data).all()
+
+
+def test_a_parameter_that_is_not_finite_from_the_start_may_stay_so():
+    mask, w = tg.Parameter(np.array([-np.inf, 0.0])), tg.Parameter(np.ones(2))
+    optimizer = tg.SGD({"mask": mask, "w": w}, lr=0.1)
+    history = fit(lambda x: (x * w + tg.softmax(mask.detach())).sum(), [1.0], optimizer, steps=3)
+    assert len(history) == 3
+
+
+def test_what_astype_changes_on_the_way_does_not_hide_the_error():
+    net = tg.Linear(1, 1, rng=0)
+
+    def loss(x):
+        if x < 0:
+            net.astype(np.float32)
+            raise ValueError("mine")
+        return net(np.ones((1, 1))).sum()
+
+    with pytest.raises(ValueError, match="mine"):
+        fit(loss, [1, 1, -1], tg.Adam(net.parameters()), progress=False)
+    assert net.W.dtype == np.float32
+
+
+def test_steps_without_end_and_a_length_that_is_not_known():
+    class Loader:
+        def __iter__(self):
+            return iter([1.0, 2.0])
+
+        def __len__(self):
+            raise TypeError("not known")
+
+    optimizer, loss = small()
+    assert len(fit(loss, Loader(), optimizer, progress=False)) == 2
+    history = fit(loss, [1.0], optimizer, steps=sys.maxsize, callback=lambda step, _: step == 3)
+    assert len(history) == 3
+
+
+def test_the_bar_is_gone_before_an_error_speaks(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    optimizer, loss = small()
+    try:
+        fit(lambda x: loss(x) if x else None, [1.0, 1.0, 0.0], optimizer)
+    except NoGradientError:
+        written = terminal.getvalue()
+    assert "step 1/3" in written
+    assert re.search(r"\r *\r$", written)
 
 
 # ----- Ctrl-C
@@ -595,7 +655,10 @@ def never_called():
         ({"steps": 1.5}, r"steps=1\.5"),
         ({"batches": [], "steps": 2}, "gave no batch"),
         ({"batches": iter([]), "steps": 2}, "gave no batch"),
-        ({"clip": -1.0}, "max_norm=-1"),
+        ({"clip": -1.0}, "clip=-1"),
+        ({"clip": math.nan}, "clip=nan"),
+        ({"batches": {"x": 1}}, "a dict, and so its keys"),
+        ({"progress": iter([])}, "True, False, or a callable"),
     ],
 )
 def test_arguments_that_do_not_fit(changes, message):

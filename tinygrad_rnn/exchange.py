@@ -15,7 +15,7 @@ import numpy as np
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import CellError, ShapeError
 from .functions import identity, relu
-from .module import Embedding, Linear, Module, Parameter, differences
+from .module import Embedding, Linear, Module, Parameter, differences, narrowed
 from .recurrent import RNN, BiRNN
 from .vjp import Array
 
@@ -38,8 +38,8 @@ def to_torch(layer: Module) -> dict[str, np.ndarray]:
     Raises CellError for what PyTorch cannot express. Source: the documentation of torch.nn.GRU.
     """
     if type(layer) in FLAT:
-        parts = {"weight": _weight(layer), "bias": getattr(layer, "b", None)}
-        return {name: np.array(p.data) for name, p in parts.items() if p is not None}
+        bias = getattr(layer, "b", None)
+        return {"weight": _weight(layer)} | ({} if bias is None else {"bias": bias.numpy()})
     arrays = {}
     for place, cell in _cells(layer).items():
         arrays[f"weight_ih_{place}"] = cell.U.data.T.copy()
@@ -75,12 +75,14 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
     parts = {"": layer} if type(layer) in FLAT else _cells(layer)
     for place, cell in {} if found else parts.items():
         for p, values in _values(cell, place, given):
-            array = np.asarray(values, p.dtype)
+            array = narrowed(place, np.asarray(values), p.dtype)
             if id(p) in new and not np.array_equal(new[id(p)][1], array):
                 found.append(f"{place}: differs from another place with the same Parameter")
             new[id(p)] = p, array
     if found:
-        raise ShapeError("from_torch changed nothing: " + "; ".join(found))
+        whole = ". Of a whole model give this layer's part: {n: a for n, a in arrays.items() if n"
+        advice = f"{whole}.startswith({max(prefixes)!r})}}" if len(prefixes) > 1 else ""
+        raise ShapeError("from_torch changed nothing: " + "; ".join(found) + advice)
     for p, array in new.values():
         p.data = array
 
@@ -110,7 +112,7 @@ def _weight(layer: Any) -> Any:
     if isinstance(layer, Linear) and layer.activation is not identity:
         phi = getattr(layer.activation, "__name__", repr(layer.activation))
         raise CellError(f"PyTorch's Linear has no activation, this one has {phi}: apply it after")
-    return layer.W.T if isinstance(layer, Linear) else layer.W
+    return layer.W.data.T.copy() if isinstance(layer, Linear) else layer.W.numpy()
 
 
 def _cells(layer: Module) -> dict[str, Any]:

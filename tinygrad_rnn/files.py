@@ -7,10 +7,10 @@ in anything is refused with a list of what differs, before a Parameter changes.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, overload
 
 import numpy as np
 
+from .arrays import unmasked
 from .errors import FileFormatError
 from .module import differences
 from .tensor import Tensor
@@ -39,6 +40,7 @@ DTYPES = {
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 CHECKSUM = "tinygrad_rnn.crc32"
 CHUNK = 1 << 20
+LONGEST = 100_000_000  # bytes of a safetensors header: the format's own limit
 MEMBER = 30  # bytes: no member of a zip archive is smaller
 
 
@@ -52,10 +54,10 @@ def save(path: Path_, module: Any) -> None:
     path     ends with .npz or .safetensors
     module   a Module, an optimizer, or anything else with `state_dict()`; or a dict of arrays of
              any shape, of bool, integers, float16, float32, float64
-    The same weights give the same bytes. A new file takes the old one's place only when it is
-    complete: a crash in between loses nothing. safetensors has no checksum, so one is written into
-    its metadata (npz has its own). Raises FileFormatError for another suffix, and for what a file
-    cannot hold. Sources: numpy.lib.format; https://huggingface.co/docs/safetensors.
+    The same weights in the same order give the same bytes. A new file takes the old one's place
+    only when it is complete: a crash in between loses nothing. safetensors has no checksum, so one
+    is written into its metadata (npz has its own). Raises FileFormatError for another suffix, and
+    for what a file cannot hold. Sources: numpy.lib.format; https://huggingface.co/docs/safetensors.
     """
     path = Path(path)
     _, write = _format(path)
@@ -79,26 +81,30 @@ def load(path: Path_, module: Any = None) -> Any:
     module   what has `state_dict()` and `load_state_dict()`; it is changed in place, and returned
     Raises FileFormatError for a file that is damaged, or not what its suffix says; with a module
     also where names, shapes or dtypes differ: all that differs is listed, and the module untouched.
-    Memory is asked for only once the file is seen to be that long, so compressed npz files are
-    refused. safetensors' BF16 comes as float32, which has the same values.
+    Memory for an array is asked for only once the file is seen to be that long, so compressed npz
+    files are refused. safetensors' BF16 comes as float32, which has the same values.
     """
     path = Path(path)
     read, _ = _format(path)
+    own = None if module is None else _state_dict(module)
     with open(path, "rb") as file:
         try:
             arrays = read(file)
         except FileFormatError as error:
             raise FileFormatError(f"{path}: {error}") from None
         except Exception as error:  # whatever json, zipfile and NumPy raise for nonsense
+            disk = isinstance(error, OSError) and error.errno != errno.EINVAL  # not: seek to -5
+            if disk or isinstance(error, MemoryError):
+                raise
             what = f"{type(error).__name__}: {error}"
             raise FileFormatError(f"{path} is no {path.suffix} file, or damaged: {what}") from error
-    if module is None:
+    if own is None:
         return arrays
-    if found := differences(_state_dict(module), arrays, "no"):
+    if found := differences(own, arrays, "equiv"):
         raise FileFormatError(
             f"{path} does not fit this {type(module).__name__}, which is unchanged: "
             + "; ".join(found)
-            + _advice(arrays, found)
+            + _advice(found)
         )
     module.load_state_dict(arrays)
     return module
@@ -113,14 +119,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(path))  # through a link, to what it names
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
-    new = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    _checked_file(path)
+    new = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with open(new, "xb") as file:
+            if path.exists():
+                shutil.copymode(path, new)
             yield file
             file.flush()
             os.fsync(file.fileno())  # the bytes are on disk before the name is
-        if path.exists():
-            shutil.copymode(path, new)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
@@ -130,6 +137,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _format(path: Path) -> tuple[Callable[[BinaryIO], Arrays], Callable[[BinaryIO, Arrays], None]]:
+    _checked_file(path)
     if path.suffix not in FORMATS:
         raise FileFormatError(
             f"{path}: weights are kept in .npz or .safetensors files, not in {path.suffix or '?'!r}"
@@ -138,12 +146,17 @@ def _format(path: Path) -> tuple[Callable[[BinaryIO], Arrays], Callable[[BinaryI
     return FORMATS[path.suffix]
 
 
+def _checked_file(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise FileFormatError(f"{path} is not a file of bytes, but a folder or a device")
+
+
 def _state_dict(module: Any) -> Mapping[str, Any]:
-    if not hasattr(module, "state_dict"):
+    if isinstance(module, type) or not hasattr(module, "state_dict"):
         raise FileFormatError(
-            f"expected a Module, an optimizer or a dict of arrays; got a {type(module).__name__}"
+            f"expected a Module, an optimizer or a dict of arrays; got {module!r}"
         )
-    return module.state_dict()  # type: ignore[no-any-return]
+    return {name: np.asarray(a) for name, a in module.state_dict().items()}
 
 
 def _checked_name(name: Any) -> str:
@@ -156,24 +169,27 @@ def _checked_name(name: Any) -> str:
     except ValueError:
         pass
     raise FileFormatError(
-        f"{name!r}: a name in a file is text of at most {(1 << 15) - 1} bytes, without NUL and "
+        f"{name!r:.50}: a name in a file is text of at most {(1 << 15) - 1} bytes, without NUL and "
         "lone surrogates, and not __metadata__"
     )
 
 
 def _checked_array(name: str, a: Array) -> np.ndarray:
     """An array as files keep it: row by row, little-endian."""
-    a = np.asarray(a.data if isinstance(a, Tensor) else a)
+    try:
+        a = np.asarray(a.data if isinstance(a, Tensor) else unmasked(a))
+    except (ValueError, TypeError) as error:  # ragged lists, and what is no array at all
+        raise FileFormatError(f"{name}: {error}") from None
     if a.dtype.newbyteorder("<") not in NAMES:
         raise FileFormatError(f"{name}: {a.dtype} arrays are not kept, only {', '.join(DTYPES)}")
     return np.asarray(a, a.dtype.newbyteorder("<"), order="C")
 
 
-def _advice(arrays: Arrays, found: list[str]) -> str:
-    if any("weight_ih_" in name for name in arrays):
+def _advice(found: list[str]) -> str:
+    if any(text.endswith(("_l0: unknown", "weight: unknown")) for text in found):
         return ". The names are PyTorch's: tg.from_torch(layer, tg.load(path))"
-    if all(": dtype float" in text for text in found):
-        return ". To convert: module.load_state_dict(tg.load(path)), or module.astype first"
+    if all(": dtype float" in text and "expected float" in text for text in found):
+        return ". To convert: load_state_dict(tg.load(path))"
     return ""
 
 
@@ -220,7 +236,7 @@ def _crc(entries: Mapping[str, Any], arrays: list[np.ndarray]) -> int:
 def _read_safetensors(file: BinaryIO) -> Arrays:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > size - 8:
+    if size < 8 or length > min(size - 8, LONGEST):
         raise FileFormatError(f"{size} bytes cannot hold a header of {length}: no safetensors file")
     header = _parsed(file.read(length))
     metadata = header.pop("__metadata__", {})
@@ -237,8 +253,9 @@ def _read_safetensors(file: BinaryIO) -> Arrays:
     found = {name: _filled(file, *places[name][:2]) for name in order}
     if not isinstance(metadata, dict):
         raise FileFormatError("__metadata__ is no JSON object")
-    # half of the key's name is enough to want the checksum: the key may be what is damaged
-    kept = [value for key, value in metadata.items() if any(w in key for w in CHECKSUM.split("."))]
+    # a key that is half like ours may be ours, damaged: then, too, the checksum must be right
+    halves = CHECKSUM[:13], CHECKSUM[12:]
+    kept = [value for key, value in metadata.items() if any(half in key for half in halves)]
     if kept and kept != [f"{_crc(header, list(found.values())):08x}"]:
         raise FileFormatError(
             "the contents do not match the checksum that tg.save wrote: the file is damaged, or "
@@ -268,9 +285,9 @@ def _entry(name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
         raise FileFormatError(f"{name}: expected {', '.join(sorted(keys))} in the header")
     dtype = {**DTYPES, "BF16": "<u2"}.get(str(entry["dtype"]))
     if dtype is None:
-        raise FileFormatError(f"{name}: NumPy has no dtype for {entry['dtype']!r}")
+        raise FileFormatError(f"{name}: not read are arrays of dtype {entry['dtype']!r:.50}")
     shape, offsets = (_counts(name, entry[key]) for key in ("shape", "data_offsets"))
-    if len(offsets) != 2 or len(shape) > 32:
+    if len(offsets) != 2 or len(shape) > 64:  # what NumPy can have
         raise FileFormatError(f"{name}: {len(shape)} axes, {len(offsets)} data_offsets")
     nbytes = prod(shape) * np.dtype(dtype).itemsize
     if offsets[1] - offsets[0] != nbytes:
@@ -286,7 +303,7 @@ def _counts(name: str, values: Any) -> tuple[int, ...]:
 
 def _widened(a: np.ndarray, name: str) -> np.ndarray:
     """BF16, which NumPy lacks, is the upper half of a float32."""
-    return (a.astype("<u4") << 16).view("<f4") if name == "BF16" else a
+    return np.asarray(a.astype("<u4") << 16).view("<f4") if name == "BF16" else a
 
 
 # ----- npz: a zip archive of .npy files, stored as they are --------------------------------------
@@ -304,7 +321,7 @@ def _read_npz(file: BinaryIO) -> Arrays:
     size, arrays, total = os.fstat(file.fileno()).st_size, {}, 0
     file.seek(max(0, size - 22))
     if file.read(4) != b"PK\5\6":  # zipfile would look for a directory further up
-        raise FileFormatError("the end of the archive is missing, or is followed by other bytes")
+        raise FileFormatError("no zip archive, or its end is missing, or other bytes follow it")
     ranges = [(0, 0)]  # of the file's bytes, from ... to, that belong to a member
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
@@ -333,9 +350,7 @@ def _read_npy(name: str, member: Any, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(member)
     if version not in READERS:
         raise FileFormatError(f"{name}: the .npy format has no version {version} for such arrays")
-    with warnings.catch_warnings():  # a damaged header may be odd Python, which is an error below
-        warnings.simplefilter("ignore")
-        shape, fortran, dtype = READERS[version](member)
+    shape, fortran, dtype = READERS[version](member)
     little = dtype.newbyteorder("<")
     if little not in NAMES:
         raise FileFormatError(f"{name}: {dtype} arrays are not kept, only {', '.join(DTYPES)}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import init
 from .arrays import is_float
-from .errors import ShapeError, integers_have_no_gradient, whole_output
+from .errors import NonFiniteError, ShapeError, integers_have_no_gradient, whole_output
 from .functions import activation as activation_named
 from .functions import integers_below
 from .tensor import Tensor
@@ -91,7 +91,7 @@ class Module:
         """
         own = self.named_parameters()
         new = matched(own, arrays)
-        converted = {name: array.astype(own[name].dtype) for name, array in new.items()}
+        converted = {name: narrowed(name, a, own[name].dtype) for name, a in new.items()}
         for name, p in own.items():
             p.data = converted[name]
 
@@ -151,9 +151,21 @@ def matched(own: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, np
     return {name: given[name] for name in own}
 
 
+def narrowed(name: str, a: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy in another dtype; NonFiniteError for a number that is too large for it.
+
+    narrowed("b", np.array([1e39]), np.float64)      # array([1.e+39]); float32 ends at 3.4e38
+    """
+    with np.errstate(over="ignore"):
+        new = a.astype(dtype)
+    if not np.array_equal(np.isfinite(new), np.isfinite(a)):
+        raise NonFiniteError(f"{name} has numbers that are too large for {np.dtype(dtype)}")
+    return new
+
+
 def differences(
     own: Mapping[str, Any], given: Mapping[str, Any], casting: Any = "same_kind"
-) -> Any:
+) -> list[str]:
     """What differs between arrays by name, each as a text.
 
         differences({"b": np.zeros(2)}, {"b": np.zeros(3)})      # ['b: shape (3,), expected (2,)']

@@ -21,7 +21,7 @@ from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import CellError, DtypeError, FileFormatError, ShapeError
 from .files import replacing
 from .functions import identity, log_softmax, relu, sigmoid, softmax, softplus
-from .module import Embedding, Linear
+from .module import Embedding, Linear, narrowed
 from .nests import leaves
 from .recurrent import RNN, BiRNN, Chain
 from .wrappers import Readout, Stacked
@@ -72,7 +72,8 @@ def export_onnx(
     state    True gives it all initial states as inputs and all final ones as outputs, so that a
              stream can go on: "layer 0.h" and "layer 0.h_next", of an LSTM "layer 0.c" too. Both
              are (directions, N, H). Start with zeros, or with the trained `.start`
-    dtype    float32; or float64, which onnx's reference evaluator runs and onnxruntime does not
+    dtype    float32; or, without lengths, float64, which onnx's reference evaluator runs (an
+             RNNCell only with tanh or identity) and onnxruntime does not
 
     Inputs are "x" (T, N, C), or (T, N) int64 before an Embedding; outputs are "outputs" (T, N, K)
     and "last" (N, K): the numbers of `layer(x, lengths=lengths)`, in padding too. Layers count from
@@ -80,8 +81,9 @@ def export_onnx(
     "layer 0.backward.h" of one direction, where two unlike cells make a BiRNN two nodes. Weights
     are copied: what is learnt later is not in the file.
 
-    Two limits of runtimes: without lengths, what T = 0 gives is not defined; and onnxruntime (1.32)
-    ends the whole process when an LSTM or GRU gets N = 0.
+    Limits of runtimes: without lengths, what T = 0 gives is not defined; onnxruntime (1.32) ends
+    the whole process when an LSTM or GRU gets N = 0; and before an Embedding a negative number
+    counts from its end, where ours is an error.
 
     Raises CellError for other layers and cells, ShapeError where widths do not fit,
     FileFormatError for another suffix, DtypeError, and MissingExtraError where onnx is not
@@ -96,6 +98,11 @@ def export_onnx(
         raise FileFormatError(f"export_onnx writes .onnx files; got {path}")
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise DtypeError(f"export_onnx: dtype is float32 or float64, not {np.dtype(dtype)}")
+    if lengths and np.dtype(dtype) == np.float64:
+        raise DtypeError(
+            "export_onnx: with lengths the dtype is float32. What runs float64, onnx's reference "
+            "evaluator, ignores them, and its numbers would be wrong"
+        )
     net = layer if readout is None else Chain(layer, readout)
     graph = _Graph(onnx, np.dtype(dtype), inputs, state)
     graph.network(_flat(net), lengths)
@@ -143,7 +150,7 @@ class _Graph:
 
     def array(self, name: str, values: Any, dtype: Any = None) -> str:
         """An initialiser."""
-        array = np.asarray(values, dtype or self.dtype)
+        array = narrowed(name, np.asarray(values), dtype or self.dtype)
         self.arrays.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 

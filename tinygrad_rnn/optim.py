@@ -16,7 +16,7 @@ from .vjp import Array
 class Optimizer:
     """What all optimisers share: the Parameters, the learning rate, one step, the state.
 
-        class Signs(Optimizer):          # one of your own
+        class Signs(tg.optim.Optimizer):          # one of your own
             def change(self, k, g):
                 return self.lr * np.sign(g)
 
@@ -96,7 +96,7 @@ class Optimizer:
         """Undo all steps since `snapshot` was taken; the lr stays as it is."""
         arrays, remembered = snapshot
         for p, array in zip(self.parameters, arrays, strict=True):
-            p.data = array
+            p.data = array.astype(p.dtype, copy=False)  # `astype` may have come in between
         for kind, values in remembered.items():
             setattr(self, kind, list(values))
 
@@ -224,10 +224,11 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
     if largest == 0:
         return 0.0
     squares = [np.sum(np.square(g / largest, dtype=np.float64)) for g in grads.values()]
-    norm = largest * float(np.sqrt(np.sum(squares)))  # scaled, so that squares do not overflow
+    relative = float(np.sqrt(np.sum(squares)))  # to the largest, so that squares do not overflow
+    norm = largest * relative
     if norm > max_norm:
         for name, g in grads.items():
-            named[name].grad = g * (max_norm / norm)
+            named[name].grad = g / largest * (max_norm / relative)
     return norm
 
 
@@ -251,9 +252,14 @@ def _named(parameters: Any) -> dict[Any, Parameter]:
     if isinstance(parameters, (Module, Tensor)):
         raise _no_parameters()
     items = parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters)
-    named = dict({id(p): (name, p) for name, p in items}.values())
+    first: dict[int, tuple[Any, Parameter]] = {}
+    for name, p in items:
+        first.setdefault(id(p), (name, p))
+    named = dict(first.values())
     if not all(isinstance(p, Parameter) for p in named.values()):
         raise _no_parameters()
+    if len(set(map(str, named))) < len(named):
+        raise ShapeError(f"two Parameters have the same name as text: {list(named)}")
     return named
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import timedelta
+from operator import index
 from shutil import get_terminal_size
 from time import perf_counter
 from typing import Any
@@ -66,8 +67,9 @@ def fit(
 
     loss       loss(batch) is a Tensor with one element
     batches    anything to loop over: a list, a generator; what a batch is, only `loss` knows
-    steps      how many. A list is gone through again and again; a generator is read no further, and
-               ends the training if it ends earlier. None: each batch once, as far as they go
+    steps      how many. A list starts over when it ends, and with each call of fit; a generator is
+               read no further than that, and ends the training if it ends earlier. None: each batch
+               once, as far as they go
     clip       scale the gradients to at most this norm, as `clip_grad_norm` does
     progress   True: a bar on a terminal, some ten lines elsewhere, on stderr. False: nothing. Or a
                callable around the steps, such as tqdm: it is given range(steps), or a count without
@@ -75,22 +77,26 @@ def fit(
     callback   callback(step, history) after each step, counted from 1; a true result ends the
                training. Weights are new, gradients (clipped) still there, and lr may be set
 
-    Whatever ends it, the weights and the optimiser's state are those after a whole step, and the
-    gradients None. Ctrl-C returns the History, with `.interrupted` set. Where the loss, a gradient
-    or at the end a weight is not finite, everything goes back to the weights whose loss was the
-    last finite one, and NonFiniteError says at which step, and has the History as `.history`.
+    Whatever ends it, the weights and the optimiser's state are those after a whole step, and their
+    gradients None. (Those of Parameters that the optimiser was not given add up, as ever.) Ctrl-C
+    returns the History, with `.interrupted` set. Where the loss, a gradient or a new weight is not
+    finite, weights and state go back to where the loss was last finite (the lr stays), and
+    NonFiniteError says at which step, and has the History as `.history`.
     Raises also NoGradientError, NotScalarError and UnusedInputError for a loss that cannot train
     these Parameters, ShapeError for arguments that do not fit.
     """
     total = _checked_total(batches, optimizer, steps)
+    if clip is not None and not clip >= 0:
+        raise ShapeError(f"fit: clip={clip}: expected a number that is not negative, or None")
+    if not callable(progress) and progress not in (True, False, None):
+        raise ShapeError(f"fit: progress={progress!r}: expected True, False, or a callable (tqdm)")
     history, limit = History(), math.inf if clip is None else clip
+    finite = [p for p in optimizer.parameters if np.isfinite(p.data).all()]  # no masks of -inf
     shown: Any = itertools.count() if total is None else range(total)
-    if callable(progress):
-        shown = progress(shown)
-    elif progress and sys.stderr:
-        shown = _shown(shown, total, history)
+    bar = _shown(shown, total, history) if progress is True and sys.stderr else None
+    shown = progress(shown) if callable(progress) else bar or shown
     # After how many steps, and what was there. Nothing is copied, as nobody writes into an array:
-    # it costs the memory of one older set of weights, and no time.
+    # it costs the memory of an older set of weights and of the optimiser's state, and no time.
     before = good = 0, optimizer.snapshot()
     engine = {name: getattr(record, name) for name in ENGINE}
     try:
@@ -117,6 +123,10 @@ def fit(
             optimizer.step()
             history.loss.append(number)
             history.grad_norm.append(norm)  # with this, the step is finished
+            if not all(np.isfinite(p.data).all() for p in finite):
+                optimizer.restore(good[1])
+                what = "it left weights that are not finite"
+                raise _not_finite(what, len(history), good[0], history)
             if callback is not None and callback(len(history), history):
                 break
     except KeyboardInterrupt:
@@ -127,9 +137,8 @@ def fit(
             optimizer.restore(before[1])
             del history.loss[len(history) :]
         optimizer.zero_grad()
-    if history and not all(np.isfinite(p.data).all() for p in optimizer.parameters):
-        optimizer.restore(good[1])
-        raise _not_finite("it left weights that are not finite", len(history), good[0], history)
+        if bar is not None:
+            bar.close()  # the line ends before what an error has to say
     if steps and not history and not history.interrupted:
         raise ShapeError(
             "fit: batches gave no batch. A generator serves once: make a new one, or give a list"
@@ -150,15 +159,27 @@ def _checked_total(batches: Any, optimizer: Any, steps: Any) -> int | None:
             f"fit: expected a list of batches, or a generator; got {batches!r}. For one batch give "
             "[batch]; a function that yields batches must be called"
         )
+    if isinstance(batches, Mapping):
+        raise ShapeError(
+            "fit: batches is a dict, and so its keys would be the batches: for one "
+            "batch give [batch]"
+        )
     if not isinstance(optimizer, Optimizer):
         raise ShapeError(
             f"fit: expected an optimizer, tg.SGD(module.parameters(), lr=0.1); got {optimizer!r}"
         )
     if steps is None:
-        return len(batches) if isinstance(batches, Sized) else None
-    if not (hasattr(steps, "__index__") and steps >= 0):
+        try:
+            return len(batches) if isinstance(batches, Sized) else None
+        except TypeError:  # it has a length that it does not know
+            return None
+    try:
+        total = index(steps)
+    except TypeError:
+        total = -1
+    if total < 0:
         raise ShapeError(f"fit: steps={steps!r}: expected a whole number that is not negative")
-    return int(steps)
+    return total
 
 
 def _one_number(value: Any) -> Tensor:
@@ -181,8 +202,8 @@ def _not_finite(what: Any, step: int, kept: int, history: History) -> NonFiniteE
     then = "No step was made: look at the first batch, and at how the weights start"
     if history:
         then = (
-            f"The weights and the optimizer's state are again those after {kept} steps, the last "
-            "with a finite loss. Lower lr, clip the gradient (clip=1.0), or look at this batch"
+            f"The weights and what the optimizer remembers are again those after {kept} steps, the "
+            "last with a finite loss. Lower lr, clip the gradient (clip=1.0), or look at this batch"
         )
     error: Any = NonFiniteError(f"fit, step {step}: {what}. {then}")
     error.history = history
@@ -190,7 +211,7 @@ def _not_finite(what: Any, step: int, kept: int, history: History) -> NonFiniteE
 
 
 def _again(batches: Iterable[Any]) -> Iterator[Any]:
-    """Pass after pass, until one has nothing in it: an iterator has only one that has something."""
+    """Pass after pass, until one is empty: the second already, where batches is an iterator."""
     some = True
     while some:
         some = False
@@ -202,7 +223,7 @@ def _again(batches: Iterable[Any]) -> Iterator[Any]:
 # ----- progress ----------------------------------------------------------------------------------
 
 
-def _shown(steps: Iterable[int], total: int | None, history: History) -> Iterator[int]:
+def _shown(steps: Iterable[int], total: int | None, history: History) -> Generator[int, None, None]:
     """The steps; what there is to say comes out between them."""
     terminal = sys.stderr.isatty()
     started, drawn, width, said = perf_counter(), -math.inf, 0, 0
@@ -246,7 +267,8 @@ def _text(history: History, total: int | None, seconds: float, bar: bool) -> str
         f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s",
     ]
     if total is not None:
-        parts.append(f"{timedelta(seconds=round((total - step) / rate))} left")
+        left = min((total - step) / rate, 1e12)  # timedelta knows no more
+        parts.append(f"{timedelta(seconds=round(left))} left")
         if bar:
             parts[0] += f" [{'#' * (10 * step // total):<10}]"
     text = "  ".join(parts)

@@ -1,6 +1,7 @@
 """The demo and the examples: they run, and their figures hold."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,9 +98,22 @@ def test_the_shell_command(tmp_path):
 
 def test_it_starts_again_with_one_thread_only_if_needed(monkeypatch):
     calls = []
-    monkeypatch.setattr(subprocess, "call", lambda command, env: calls.append(env) or 7)
+
+    class Process:
+        def __init__(self, command, env):
+            calls.append(env)
+
+        def wait(self):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # the other one may be saving
+            return 7
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    assert __main__.main(["--quick"]) == 7
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert __main__.main(["--quick"]) == 7
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert calls[0]["OPENBLAS_NUM_THREADS"] == "1"
 
 

@@ -1,36 +1,64 @@
-"""`python -m tinygrad_rnn`: the demo. `check`, `source`, `draw`: of what is yours."""
+"""`python -m tinygrad_rnn`: the demo. `check`, `source`, `draw`, `train`, `sample`: of yours."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+COMMANDS = {  # the room that each is in, and its function there
+    "check": ("testing.shell", "main"),
+    "source": ("testing.emitted", "main"),
+    "draw": ("figures.drawn", "main"),
+    "train": ("charmodel", "train_main"),
+    "sample": ("charmodel", "sample_main"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Read the command line, run the demo or a check, return the exit status."""
+    """Read the command line, run the demo or a subcommand, return the exit status."""
     given = sys.argv[1:] if argv is None else argv
-    if given[:1] == ["check"]:
-        from .testing import shell
+    name = given[0] if given else ""
+    if name not in COMMANDS:
+        return demo(given)
+    room, function = COMMANDS[name]
 
-        return shell.main(given[1:])
-    if given[:1] == ["source"]:
-        from .testing import emitted
+    def work() -> int:
+        return int(getattr(import_module(f".{room}", __package__), function)(given[1:]))
 
-        return emitted.main(given[1:])
-    if given[:1] == ["draw"]:
-        from .figures import drawn
+    return with_one_thread(given, work) if name == "train" else work()
 
-        return drawn.main(given[1:])
+
+def with_one_thread(given: list[str], work: Callable[[], int]) -> int:
+    """Do it in a process in which BLAS has one thread; the exit status.
+
+    with_one_thread(["--quick"], lambda: 0)
+
+    BLAS reads their number when NumPy is loaded, which has happened: so start again. With matrices
+    this small a second thread costs more than it brings, and sums in another order.
+    """
+    if all(os.environ.get(name) == "1" for name in THREADS):
+        return work()
+    command = [sys.executable, "-m", "tinygrad_rnn", *given]
+    process = subprocess.Popen(command, env=os.environ | dict.fromkeys(THREADS, "1"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other one, which may save
+    return process.wait()
+
+
+def demo(given: list[str]) -> int:
+    """The demo, without a subcommand."""
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn",
         description="The demo: gradients checked, text learnt, a task that needs the future.",
-        epilog="Also: python -m tinygrad_rnn check --help (the gradient of a function of yours), "
-        "source --help (a cell's forward and BPTT as NumPy), draw --help (pictures).",
+        epilog="Also, each with --help: python -m tinygrad_rnn check (the gradient of a function, "
+        "the laws of a cell), source (a cell's forward and BPTT as NumPy), draw (pictures), train "
+        "(a character model of your own text), sample (text from it).",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
     parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")
@@ -39,17 +67,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of report.html")
     arguments = parser.parse_args(given)
-    if any(os.environ.get(name) != "1" for name in THREADS):
-        # BLAS reads these when NumPy is loaded, which has happened: start again. With matrices
-        # this small a second thread costs more than it brings, and sums in another order.
-        command = [sys.executable, "-m", "tinygrad_rnn", *given]
-        return subprocess.call(command, env=os.environ | dict.fromkeys(THREADS, "1"))
-    from .demo import run
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # in step with the progress on stderr
-    run(arguments.seed, arguments.quick, arguments.out, arguments.lang)
-    return 0
+    def work() -> int:
+        from .demo import run
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # in step with the progress on stderr
+        run(arguments.seed, arguments.quick, arguments.out, arguments.lang)
+        return 0
+
+    return with_one_thread(given, work)
 
 
 if __name__ == "__main__":

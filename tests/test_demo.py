@@ -96,7 +96,8 @@ def test_the_shell_command(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "here"]
 
 
-def test_it_starts_again_with_one_thread_only_if_needed(monkeypatch):
+@pytest.mark.parametrize("system", ["posix", "nt"])
+def test_it_starts_again_with_one_thread_only_if_needed(system, monkeypatch):
     calls = []
 
     class Process:
@@ -107,14 +108,21 @@ def test_it_starts_again_with_one_thread_only_if_needed(monkeypatch):
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # the other one may be saving
             return 7
 
+    def execve(path, command, env):
+        calls.append(env)
+        raise SystemExit(7)  # it never comes back
+
+    monkeypatch.setattr(__main__.os, "name", system)
+    monkeypatch.setattr(__main__.os, "execve", execve)
     monkeypatch.setattr(subprocess, "Popen", Process)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     before = signal.getsignal(signal.SIGINT)
     try:
-        assert __main__.main(["--quick"]) == 7
+        with pytest.raises(SystemExit, match="7"):
+            sys.exit(__main__.main(["--quick"]))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert calls[0]["OPENBLAS_NUM_THREADS"] == "1"
+    assert [env["OPENBLAS_NUM_THREADS"] for env in calls] == ["1"]
 
 
 def test_custom_cell_example():

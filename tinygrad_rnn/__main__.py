@@ -46,7 +46,10 @@ def with_one_thread(given: list[str], work: Callable[[], int]) -> int:
     if all(os.environ.get(name) == "1" for name in THREADS):
         return work()
     command = [sys.executable, "-m", "tinygrad_rnn", *given]
-    process = subprocess.Popen(command, env=os.environ | dict.fromkeys(THREADS, "1"))
+    environment = os.environ | dict.fromkeys(THREADS, "1")
+    if os.name == "posix":  # in the place of this process, so that signals reach it
+        os.execve(sys.executable, command, environment)
+    process = subprocess.Popen(command, env=environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other one, which may save
     return process.wait()
 

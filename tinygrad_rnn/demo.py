@@ -19,6 +19,7 @@ import numpy as np
 
 from . import files, testing
 from .cells import RNNCell
+from .charmodel import guessing
 from .differentiate import no_grad
 from .functions import softmax
 from .losses import cross_entropy
@@ -143,8 +144,7 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
     codes = np.searchsorted(list(alphabet), list(text))
     split = len(codes) * 9 // 10
     train, held = codes[:split], codes[split:]
-    counts = np.bincount(train, minlength=len(alphabet)) + 1
-    unigram = float(-np.log(counts / counts.sum())[held].mean())
+    unigram = guessing(train, held, len(alphabet))
     model = CharacterModel(alphabet, 100, rng)
     windows = np.arange(100 + 1)[:, None] + np.linspace(0, len(held) - 102, 64).astype(int)
 

@@ -96,7 +96,7 @@ def linear(years, numbers, order=12):
     return np.concatenate([numbers[: order - 1], past @ weights])
 
 
-# %%
+# %% Learn from the years until 1920, then tell each year before it comes.
 if __name__ == "__main__":  # benchmarks/torch_real_data.py imports what is above
     given = options(__doc__)
     years, numbers = read()

@@ -94,10 +94,10 @@ def test_what_is_held_out_is_not_trained_on(folder, monkeypatch):
 
     monkeypatch.setattr(charmodel, "learn", learning)
     monkeypatch.setattr(charmodel, "measure", measuring)
-    assert train("own.txt") == 0
+    assert train("own.txt", "--out", "own.npz") == 0
     assert seen == ["ab" * 45, "cd" * 5]
     monkeypatch.setattr(charmodel, "HELD", 4)
-    assert train("own.txt") == 0
+    assert train("own.txt", "--out", "own.npz") == 0
     assert seen[2:] == ["ab" * 45 + "cdcdcd", "cdcd"]
 
 
@@ -234,8 +234,8 @@ FILES = {
         ("book.txt --out book.txt/m.npz", "there is no folder"),
         ("book.txt --out folder.npz", "--out folder.npz is a folder"),
         ("book.txt --from none.npz", "none.npz: No such file"),
-        ("book.txt --from book.txt --out m.npz", "never in a pickle"),
-        ("book.txt --from weights.npz", "weights.npz is no model that `train` wrote: 'alphabet'"),
+        ("book.txt --from book.txt --out m.npz", "book.txt is no model, but perhaps a text"),
+        ("book.txt --from weights.npz", "weights.npz is no model that `train` wrote: it has no al"),
         ("book.txt --from damaged.npz", "FileFormatError: damaged.npz"),
         ("book.txt --from model.npz --hidden 6 --cell gru", "leave out --hidden, --cell"),
         ("odd.txt --from model.npz", "not in the model's alphabet: '\\x07', 'X', 'é', '…'"),
@@ -313,7 +313,7 @@ def test_options_that_cannot_be(capsys, main, argv, says):
     ("argv", "says"),
     [
         (["none.npz"], "none.npz: No such file"),
-        (["book.txt"], "never in a pickle"),
+        (["book.txt"], "`train book.txt` makes a model"),
         (["model.npz", "--start", "the Xé"], "not in the model's alphabet: 'X', 'é'"),
         (["model.npz", "--start", "\udcff"], "not in the model's alphabet: '\\udcff'"),
     ],
@@ -627,7 +627,7 @@ def test_on_a_terminal_a_sample_now_and_then(monkeypatch):
     assert re.findall(r"\r\x1b\[K +(\d+) '", shown) == [str(k) for k in range(2, 21, 2)]
     quiet = weights("book.npz")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    assert train("book.txt", "--quiet", small=small) == 0
+    assert train("book.txt", "--quiet", "--out", "book.npz", small=small) == 0
     assert sys.stderr.getvalue() == ""
     assert weights("book.npz") == quiet  # samples have a generator of their own
 
@@ -660,11 +660,21 @@ def test_ctrl_c_keeps_the_weights_of_the_last_whole_step(monkeypatch, capsys):
     assert err == ""
     assert out.splitlines()[1:] == [
         "m.npz: the weights after 2 steps, stopped by Ctrl-C. Text from them: "
-        "python -m tinygrad_rnn sample m.npz"
+        "python -m tinygrad_rnn sample m.npz",
+        "To go on: python -m tinygrad_rnn train book.txt --from m.npz",
     ]
     assert len(kept) == 2
     found = charmodel.load("m.npz").state_dict()
     assert all(np.array_equal(found[name], a) for name, a in kept[-1].items())
+
+
+def test_a_model_that_is_there_is_not_replaced_unasked(capsys, folder):
+    charmodel.save("book.npz", model_of(WORDS))
+    before = weights("book.npz")
+    assert train("book.txt") == 2
+    err = one_line(capsys, "book.npz is there already: --from book.npz goes on with it")
+    assert "--out replaces it" in err
+    assert weights("book.npz") == before
 
 
 def test_ctrl_c_before_the_first_step_saves_nothing(monkeypatch, capsys, folder):
@@ -674,7 +684,7 @@ def test_ctrl_c_before_the_first_step_saves_nothing(monkeypatch, capsys, folder)
     charmodel.save("book.npz", model_of(WORDS))
     before = weights("book.npz")
     monkeypatch.setattr(charmodel, "cross_entropy", interrupted)
-    assert train("book.txt") == 130
+    assert train("book.txt", "--out", "book.npz") == 130
     assert "nothing is saved" in capsys.readouterr().out
     assert weights("book.npz") == before
 

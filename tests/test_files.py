@@ -190,6 +190,7 @@ def test_what_has_a_state_dict_is_a_module_here(folder):
         ("a", np.longdouble(1), "arrays are not kept"),
         ("a", np.datetime64("2026-01-01"), "arrays are not kept"),
         ("a", [[1.0], [1.0, 2.0]], "a: setting an array element with a sequence"),
+        ("a", {"b": 1.0}, "a is a dict: a file is flat, so call its arrays 'a.key'"),
     ],
 )
 def test_what_no_file_can_hold_is_named_and_the_old_file_stays(suffix, name, value, words, folder):
@@ -212,6 +213,8 @@ def test_another_suffix_is_refused_before_anything_is_written(name, folder):
 
 
 def test_something_without_weights_is_refused(folder):
+    with pytest.raises(FileFormatError, match="a path in the first place; got a RNN"):
+        tg.save(gru(0), folder / "a.npz")
     with pytest.raises(FileFormatError, match="a Module, an optimizer or a dict of arrays; got 3"):
         tg.save(folder / "a.npz", 3)
     with pytest.raises(FileFormatError, match="got <class"):

@@ -146,7 +146,7 @@ def test_the_callback_sees_each_step_sets_the_lr_and_ends_the_training():
     def callback(step, history):
         seen.append((step, len(history), optimizer.lr))
         optimizer.lr = 0.5 * optimizer.lr
-        return np.float64(history.loss[-1]) < 0 or np.True_ if step == 3 else None
+        return np.True_ if step == 3 else 1.5  # what is no answer ends nothing
 
     history = fit(loss, [1.0], optimizer, 9, progress=False, callback=callback)
     assert seen == [(1, 1, 0.01), (2, 2, 0.005), (3, 3, 0.0025)]
@@ -653,6 +653,7 @@ def never_called():
         ({"optimizer": [tg.Parameter(1.0)]}, r"expected an optimizer, tg\.SGD"),
         ({"steps": -1}, "steps=-1: expected a whole number"),
         ({"steps": 1.5}, r"steps=1\.5"),
+        ({"loss": [1.0]}, "loss and batches in the wrong order"),
         ({"batches": [], "steps": 2}, "gave no batch"),
         ({"batches": iter([]), "steps": 2}, "gave no batch"),
         ({"clip": -1.0}, "clip=-1"),
@@ -663,9 +664,9 @@ def never_called():
 )
 def test_arguments_that_do_not_fit(changes, message):
     optimizer, loss = small()
-    arguments = {"batches": [1.0], "optimizer": optimizer, "progress": False} | changes
+    own = {"loss": loss, "batches": [1.0], "optimizer": optimizer, "progress": False}
     with pytest.raises(ShapeError, match=message):
-        fit(loss, **arguments)
+        fit(**own | changes)
 
 
 def test_nothing_to_do_is_no_error():

@@ -66,7 +66,7 @@ class CharModel(Chain):
         """A text as numbers, (T,). UsageError names the characters that are not in the alphabet."""
         if unknown := sorted(set(text) - set(self.alphabet)):
             names = ", ".join(map(repr, unknown[:10])) + (", ..." if unknown[10:] else "")
-            raise UsageError(f"not in the model's alphabet: {names}")
+            raise UsageError(f"it knows what it learnt from; not in the model's alphabet: {names}")
         return np.searchsorted(self.points, points_of(text))
 
     def text(self, start: str, length: int, rng: Any, temperature: float = 1.0) -> Iterator[str]:
@@ -112,8 +112,12 @@ def load(path: Path | str) -> CharModel:
 
     model = load("book.npz")
     """
+    if Path(path).suffix not in files.FORMATS:
+        raise UsageError(f"{path} is no model, but perhaps a text: `train {path}` makes a model")
     arrays = files.load(path)
     try:
+        if "alphabet" not in arrays:
+            raise ValueError("it has no alphabet")
         alphabet = "".join(map(chr, arrays.pop("alphabet").tolist()))
         hidden, width = (V := arrays["layers.1.cell.V"]).shape
         layers = sum(name.endswith(".cell.V") and a.shape == V.shape for name, a in arrays.items())
@@ -246,6 +250,8 @@ def train_main(argv: list[str]) -> int:
 def _train(options: argparse.Namespace) -> int:
     text, rng = text_of(options.file, options.encoding), np.random.default_rng(options.seed)
     out = _place(options.out or options.source or f"{Path(options.file).stem}.npz")
+    if not options.out and not options.source and out.exists():
+        raise UsageError(f"{out} is there already: --from {out} goes on with it, --out replaces it")
     least, held = max(11, -(-10 * (options.chunk + 1) // 9)), min(-(-len(text) // 10), HELD)
     if len(text) < least:
         needed = f"--chunk {options.chunk} needs {least}, as a tenth is held out"
@@ -272,8 +278,9 @@ def _train(options: argparse.Namespace) -> int:
         stopped = True
         save(out, model)
     done = f"{len(history)} steps{', stopped by Ctrl-C' * stopped}"
-    print(f"{out}: the weights after {done}. Text from them: python -m tinygrad_rnn sample "
-          f"{shlex.quote(str(out))}", flush=True)  # fmt: skip
+    name, text_name = shlex.quote(str(out)), shlex.quote(options.file)
+    print(f"{out}: the weights after {done}. Text from them: python -m tinygrad_rnn sample {name}")
+    print(f"To go on: python -m tinygrad_rnn train {text_name} --from {name}", flush=True)
     if stopped:
         return 130
     in_training, held_out = float(np.mean(history.loss[-20:])), measure(model, rest)
@@ -293,6 +300,9 @@ def _careful(work: Callable[[Any], int], options: argparse.Namespace) -> int:
     """Do it; what the system says of files and of memory becomes one line, too."""
     try:
         return work(options)
+    except BrokenPipeError:  # who reads has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+        return 0
     except OSError as error:
         place = error.filename and f"{error.filename}: {error.strerror}"
         raise UsageError(place or str(error)) from None
@@ -389,10 +399,7 @@ def _sample(options: argparse.Namespace) -> int:
     model = load(options.model)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as texts are read
-    try:
-        for part in model.text(options.start, options.length, options.seed, options.temperature):
-            print(part, end="", flush=True)
-        print(flush=True)
-    except BrokenPipeError:  # who reads has seen enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+    for part in model.text(options.start, options.length, options.seed, options.temperature):
+        print(part, end="", flush=True)
+    print(flush=True)
     return 0

@@ -80,9 +80,10 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
                 found.append(f"{place}: differs from another place with the same Parameter")
             new[id(p)] = p, array
     if found:
-        whole = ". Of a whole model give this layer's part: {n: a for n, a in arrays.items() if n"
-        advice = f"{whole}.startswith({max(prefixes)!r})}}" if len(prefixes) > 1 else ""
-        raise ShapeError("from_torch changed nothing: " + "; ".join(found) + advice)
+        # a whole model was given, perhaps: which part has this layer's names?
+        fitting = [p for p in prefixes if f"{p}.{next(iter(expected))}" in arrays]
+        advice = [f". Give it the part that begins with {p}." for p in fitting if len(prefixes) > 1]
+        raise ShapeError("from_torch changed nothing: " + "; ".join(found) + "".join(advice))
     for p, array in new.values():
         p.data = array
 

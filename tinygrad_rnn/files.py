@@ -59,7 +59,7 @@ def save(path: Path_, module: Any) -> None:
     is written into its metadata (npz has its own). Raises FileFormatError for another suffix, and
     for what a file cannot hold. Sources: numpy.lib.format; https://huggingface.co/docs/safetensors.
     """
-    path = Path(path)
+    path = as_path(path)
     _, write = _format(path)
     arrays = module if isinstance(module, Mapping) else _state_dict(module)
     checked = {_checked_name(name): _checked_array(name, a) for name, a in arrays.items()}
@@ -84,7 +84,7 @@ def load(path: Path_, module: Any = None) -> Any:
     Memory for an array is asked for only once the file is seen to be that long, so compressed npz
     files are refused. safetensors' BF16 comes as float32, which has the same values.
     """
-    path = Path(path)
+    path = as_path(path)
     read, _ = _format(path)
     own = None if module is None else _state_dict(module)
     with open(path, "rb") as file:
@@ -116,10 +116,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     with replacing(Path("weights.npz")) as file: ...
     """
-    path = Path(os.path.realpath(path))  # through a link, to what it names
+    path = as_path(os.path.realpath(path))  # through a link, to what it names
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in")
-    _checked_file(path)
     new = path.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with open(new, "xb") as file:
@@ -136,19 +135,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 # ----- what goes in, what comes out --------------------------------------------------------------
 
 
+def as_path(path: Any) -> Path:
+    """A path that may be a file of bytes; FileFormatError for what cannot be one.
+
+    as_path("weights.npz")      # PosixPath('weights.npz')
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise FileFormatError(f"expected a path in the first place; got a {type(path).__name__}")
+    if Path(path).exists() and not Path(path).is_file():
+        raise FileFormatError(f"{path} is not a file of bytes, but a folder or a device")
+    return Path(path)
+
+
 def _format(path: Path) -> tuple[Callable[[BinaryIO], Arrays], Callable[[BinaryIO, Arrays], None]]:
-    _checked_file(path)
     if path.suffix not in FORMATS:
         raise FileFormatError(
             f"{path}: weights are kept in .npz or .safetensors files, not in {path.suffix or '?'!r}"
             " (and never in a pickle, which can run anything)"
         )
     return FORMATS[path.suffix]
-
-
-def _checked_file(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise FileFormatError(f"{path} is not a file of bytes, but a folder or a device")
 
 
 def _state_dict(module: Any) -> Mapping[str, Any]:
@@ -176,6 +181,8 @@ def _checked_name(name: Any) -> str:
 
 def _checked_array(name: str, a: Array) -> np.ndarray:
     """An array as files keep it: row by row, little-endian."""
+    if isinstance(a, Mapping):
+        raise FileFormatError(f"{name} is a dict: a file is flat, so call its arrays '{name}.key'")
     try:
         a = np.asarray(a.data if isinstance(a, Tensor) else unmasked(a))
     except (ValueError, TypeError) as error:  # ragged lists, and what is no array at all

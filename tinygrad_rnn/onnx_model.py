@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from . import errors
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import CellError, DtypeError, FileFormatError, ShapeError
-from .files import replacing
+from .files import as_path, replacing
 from .functions import identity, log_softmax, relu, sigmoid, softmax, softplus
 from .module import Embedding, Linear, narrowed
 from .nests import leaves
@@ -94,7 +93,8 @@ def export_onnx(
         onnx: Any = import_module("onnx")  # by name, so that mypy need not find it installed
     except ImportError:
         raise errors.missing_extra("export_onnx", "onnx", "onnx") from None
-    if Path(path).suffix != ".onnx":
+    path = as_path(path)
+    if path.suffix != ".onnx":
         raise FileFormatError(f"export_onnx writes .onnx files; got {path}")
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise DtypeError(f"export_onnx: dtype is float32 or float64, not {np.dtype(dtype)}")
@@ -115,7 +115,7 @@ def export_onnx(
         ir_version=IR_VERSION,
     )
     onnx.checker.check_model(model, full_check=True)
-    with replacing(Path(path)) as file:
+    with replacing(path) as file:
         file.write(model.SerializeToString())
 
 

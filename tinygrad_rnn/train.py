@@ -74,8 +74,9 @@ def fit(
     progress   True: a bar on a terminal, some ten lines elsewhere, on stderr. False: nothing. Or a
                callable around the steps, such as tqdm: it is given range(steps), or a count without
                end where nobody knows how many, and what it returns is looped over
-    callback   callback(step, history) after each step, counted from 1; a true result ends the
-               training. Weights are new, gradients (clipped) still there, and lr may be set
+    callback   callback(step, history) after each step, counted from 1 in each call of fit; if it
+               returns True, the training ends. Weights are new, gradients (clipped) still there,
+               and `optimizer.lr` may be set, for the steps to come
 
     Whatever ends it, the weights and the optimiser's state are those after a whole step, and their
     gradients None. (Those of Parameters that the optimiser was not given add up, as ever.) Ctrl-C
@@ -85,7 +86,7 @@ def fit(
     Raises also NoGradientError, NotScalarError and UnusedInputError for a loss that cannot train
     these Parameters, ShapeError for arguments that do not fit.
     """
-    total = _checked_total(batches, optimizer, steps)
+    total = _checked_total(loss, batches, optimizer, steps)
     if clip is not None and not clip >= 0:
         raise ShapeError(f"fit: clip={clip}: expected a number that is not negative, or None")
     if not callable(progress) and progress not in (True, False, None):
@@ -127,7 +128,8 @@ def fit(
                 optimizer.restore(good[1])
                 what = "it left weights that are not finite"
                 raise _not_finite(what, len(history), good[0], history)
-            if callback is not None and callback(len(history), history):
+            stop = None if callback is None else callback(len(history), history)
+            if isinstance(stop, (bool, np.bool_)) and stop:  # not: a loss that it returned
                 break
     except KeyboardInterrupt:
         history.interrupted = True
@@ -139,7 +141,7 @@ def fit(
         optimizer.zero_grad()
         if bar is not None:
             bar.close()  # the line ends before what an error has to say
-    if steps and not history and not history.interrupted:
+    if total != 0 and not history and not history.interrupted:
         raise ShapeError(
             "fit: batches gave no batch. A generator serves once: make a new one, or give a list"
         )
@@ -152,8 +154,13 @@ ENGINE = ("tracking", "tracing", "place", "watch", "check")  # what a thread is 
 FIND = ". Call fit inside tg.detect_nonfinite() to find the operation"
 
 
-def _checked_total(batches: Any, optimizer: Any, steps: Any) -> int | None:
+def _checked_total(loss: Any, batches: Any, optimizer: Any, steps: Any) -> int | None:
     """How many steps there will be, where one can know; an error for arguments that do not fit."""
+    if not callable(loss):
+        raise ShapeError(
+            f"fit(loss, batches, optimizer): loss is a function of a batch; got {loss!r:.60}. Are "
+            "loss and batches in the wrong order?"
+        )
     if not isinstance(batches, Iterable):
         raise ShapeError(
             f"fit: expected a list of batches, or a generator; got {batches!r}. For one batch give "

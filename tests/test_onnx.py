@@ -220,11 +220,13 @@ def test_equal_to_the_reference_evaluator(reference, path, with_state, seed):
 
 
 def test_lengths_want_float32_as_the_evaluator_would_ignore_them(path):
+    pytest.importorskip("onnx")
     with pytest.raises(DtypeError, match="reference evaluator, ignores them"):
         export_onnx(path, tg.RNN(tg.GRUCell(3, 4, rng=0)), 3, lengths=True, dtype=np.float64)
 
 
 def test_a_weight_that_float32_cannot_hold_is_refused(path):
+    pytest.importorskip("onnx")
     rnn = tg.RNN(tg.RNNCell(3, 4, rng=0))
     rnn.cell.b.data = np.array([0, 0, 1e39, 0])
     with pytest.raises(

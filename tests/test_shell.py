@@ -242,3 +242,11 @@ def test_check_is_only_a_subcommand_in_front(monkeypatch):
     with pytest.raises(SystemExit) as caught:
         __main__.main(["--quick", "check"])
     assert caught.value.code == 2
+
+
+def test_an_unknown_subcommand_is_named_with_those_that_there_are(capsys):
+    assert __main__.main(["trian", "book.txt"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "there is no subcommand 'trian'; there are check, source, draw, train, sample"
+    )

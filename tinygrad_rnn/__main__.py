@@ -25,8 +25,15 @@ def main(argv: list[str] | None = None) -> int:
     """Read the command line, run the demo or a subcommand, return the exit status."""
     given = sys.argv[1:] if argv is None else argv
     name = given[0] if given else ""
-    if name not in COMMANDS:
+    if not name or name.startswith("-"):
         return demo(given)
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        print(
+            f"there is no subcommand {name!r}; there are {known}, or none: the demo",
+            file=sys.stderr,
+        )
+        return 2
     room, function = COMMANDS[name]
 
     def work() -> int:

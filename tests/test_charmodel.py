@@ -755,6 +755,16 @@ def test_whoever_reads_may_stop_reading():
     assert running.returncode == 0
 
 
+def test_whoever_stops_reading_what_train_says_has_the_weights(folder):
+    argv = "book.txt --out m.npz --hidden 6 --steps 4 --chunk 5 --batch 2 --quiet"
+    with process("train_main", *argv.split()) as running:
+        assert b"characters" in running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+    charmodel.load(folder / "m.npz")
+
+
 def test_text_is_written_in_utf_8_whatever_the_system_has(folder):
     charmodel.save("m.npz", model_of("春夏秋冬"))
     with process("sample_main", "m.npz", "--length", "9") as running:

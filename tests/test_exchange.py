@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.errors import CellError, ShapeError
+from tinygrad_rnn.errors import CellError, NonFiniteError, ShapeError
 from tinygrad_rnn.nests import leaves, map_tree
 
 KINDS = {
@@ -256,6 +256,17 @@ def test_linear_and_embedding_there_and_back():
             tg.from_torch(layer, {})
     with pytest.raises(CellError, match="Linear has no activation, this one has tanh: apply it"):
         tg.to_torch(tg.Linear(3, 2, "tanh", rng=rng))
+
+
+def test_a_weight_too_large_for_the_parameters_dtype_changes_nothing():
+    layer = drawn("GRU", False, 1, np.random.default_rng(11), dtype=np.float32)
+    before = layer.state_dict()
+    arrays = {name: a.astype(np.float64) + 1 for name, a in tg.to_torch(layer).items()}
+    arrays["bias_ih_l0"][0] = 1e300
+    with pytest.raises(NonFiniteError, match="l0 has numbers that are too large for float32"):
+        tg.from_torch(layer, arrays)
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
 
 
 def test_linear_and_embedding_compute_what_pytorchs_do():

@@ -45,6 +45,7 @@ def gru(seed, dtype=np.float64, hidden=3):
 
 def same(arrays, expected):
     assert arrays.keys() == expected.keys()
+    assert all(type(a) is np.ndarray for a in arrays.values())  # without axes, too
     for name, a in expected.items():
         assert arrays[name].dtype == a.dtype.newbyteorder("=")
         assert arrays[name].shape == a.shape
@@ -225,6 +226,16 @@ def test_something_without_weights_is_refused(folder):
 
 
 @each_format
+def test_a_parameter_in_another_byte_order_comes_back(suffix, folder):
+    linear = tg.Linear(1, 2, rng=0)
+    linear.b = tg.Parameter(np.array([1.0, 2.0], ">f8"))
+    tg.save(folder / f"a{suffix}", linear)
+    linear.b.data = np.zeros(2, ">f8")
+    tg.load(folder / f"a{suffix}", linear)
+    np.testing.assert_array_equal(linear.b.data, [1.0, 2.0])
+
+
+@each_format
 def test_every_difference_is_listed_and_the_module_is_untouched(suffix, folder):
     path = folder / f"a{suffix}"
     arrays = gru(0).state_dict()
@@ -249,6 +260,10 @@ def test_the_two_usual_differences_come_with_what_to_do(folder):
     module = gru(1)
     module.load_state_dict(tg.load(folder / "a.npz"))  # and so it goes
     np.testing.assert_array_equal(module.cell.U.data, gru(0, np.float32).cell.U.data)
+    optimizer = tg.Adam([tg.Parameter(np.zeros(2))])  # its count of steps is no float
+    tg.save(folder / "c.npz", optimizer.state_dict() | {"steps.0": np.array(1.5)})
+    with pytest.raises(FileFormatError, match=r"steps\.0: dtype float64, expected int64$"):
+        tg.load(folder / "c.npz", optimizer)
     tg.save(folder / "b.npz", tg.to_torch(gru(0)))
     with pytest.raises(FileFormatError, match=r"PyTorch's: tg\.from_torch\(layer, tg\.load\(path"):
         tg.load(folder / "b.npz", gru(1))

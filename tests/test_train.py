@@ -656,6 +656,7 @@ def never_called():
         ({"loss": [1.0]}, "loss and batches in the wrong order"),
         ({"batches": [], "steps": 2}, "gave no batch"),
         ({"batches": iter([]), "steps": 2}, "gave no batch"),
+        ({"batches": iter([])}, "gave no batch"),  # a generator that was used up before
         ({"clip": -1.0}, "clip=-1"),
         ({"clip": math.nan}, "clip=nan"),
         ({"batches": {"x": 1}}, "a dict, and so its keys"),

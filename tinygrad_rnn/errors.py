@@ -88,10 +88,6 @@ class MissingExtraError(TinygradError, ImportError):
     """A package that NumPy does without, and this function does not."""
 
 
-class NotBuiltError(TinygradError, NotImplementedError):
-    """An option that the interface has a place for, and that is not there yet."""
-
-
 # ----- making a Tensor ---------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ from .tensor import Tensor
 from .vjp import Array
 
 Arrays = dict[str, np.ndarray]
-Path_ = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 # The names that safetensors has for NumPy's dtypes; npz files keep to the same ones.
 DTYPES = {
@@ -41,10 +41,10 @@ NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 CHECKSUM = "tinygrad_rnn.crc32"
 CHUNK = 1 << 20
 LONGEST = 100_000_000  # bytes of a safetensors header: the format's own limit
-MEMBER = 30  # bytes: no member of a zip archive is smaller
+LOCAL_HEADER = 30  # bytes before each member of a zip archive: a gap this wide may hide one
 
 
-def save(path: Path_, module: Any) -> None:
+def save(path: PathLike, module: Any) -> None:
     """Write weights to a file: .npz (NumPy's) or .safetensors (what PyTorch's world reads).
 
         rnn = tg.RNN(tg.GRUCell(3, 4, rng=0))
@@ -68,10 +68,10 @@ def save(path: Path_, module: Any) -> None:
 
 
 @overload
-def load(path: Path_) -> Arrays: ...
+def load(path: PathLike) -> Arrays: ...
 @overload
-def load(path: Path_, module: Any) -> Any: ...
-def load(path: Path_, module: Any = None) -> Any:
+def load(path: PathLike, module: Any) -> Any: ...
+def load(path: PathLike, module: Any = None) -> Any:
     """Read weights from a file into a module, or, without one, as a dict of arrays.
 
         rnn = tg.load("rnn.npz", tg.RNN(tg.GRUCell(3, 4, rng=0)))
@@ -261,8 +261,7 @@ def _read_safetensors(file: BinaryIO) -> Arrays:
     if not isinstance(metadata, dict):
         raise FileFormatError("__metadata__ is no JSON object")
     # a key that is half like ours may be ours, damaged: then, too, the checksum must be right
-    halves = CHECKSUM[:13], CHECKSUM[12:]
-    kept = [value for key, value in metadata.items() if any(half in key for half in halves)]
+    kept = [v for key, v in metadata.items() if "tinygrad_rnn." in key or ".crc32" in key]
     if kept and kept != [f"{_crc(header, list(found.values())):08x}"]:
         raise FileFormatError(
             "the contents do not match the checksum that tg.save wrote: the file is damaged, or "
@@ -348,7 +347,9 @@ def _read_npz(file: BinaryIO) -> Arrays:
             ranges.append((info.header_offset, file.tell()))
         ranges.append((archive.start_dir, size))
     for (_, end), (start, _) in pairwise(sorted(ranges)):
-        if not 0 <= start - end < MEMBER:  # zipfile would not miss what the directory has lost
+        if (
+            not 0 <= start - end < LOCAL_HEADER
+        ):  # zipfile would not miss what the directory has lost
             raise FileFormatError(f"bytes {end} to {start} belong to two arrays, or to none")
     return arrays
 

@@ -321,6 +321,12 @@ def test_steps_without_end_and_a_length_that_is_not_known():
     assert len(history) == 3
 
 
+def test_progress_1_is_progress_true(capsys):
+    optimizer, loss = small()
+    fit(loss, [1.0], optimizer, progress=1)
+    assert capsys.readouterr().err.startswith("step 1/1")
+
+
 def test_the_bar_is_gone_before_an_error_speaks(monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True

@@ -63,8 +63,9 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
     arrays  by PyTorch's names, arrays or tensors that need no gradient, such as a state_dict();
             a prefix that all names share, as in "encoder.rnn.weight_ih_l0", is dropped
     The two biases are added, since only their sum matters.
-    Raises CellError as to_torch, and ShapeError with every name or shape that differs; nothing has
-    changed then. Source: the documentation of torch.nn.GRU.
+    Raises CellError as to_torch, ShapeError with every name or shape that differs, NonFiniteError
+    for a number that a Parameter's dtype cannot hold; nothing has changed then.
+    Source: the documentation of torch.nn.GRU.
     """
     expected = to_torch(layer)
     prefixes = {name.rpartition(".")[0] for name in arrays}

@@ -87,7 +87,7 @@ class Module:
 
         Names and shapes must match exactly, and all must be real numbers: otherwise ShapeError
         lists every difference, and no Parameter has changed. Arrays are converted to the
-        Parameters' dtypes.
+        Parameters' dtypes; NonFiniteError for a number that such a dtype cannot hold.
         """
         own = self.named_parameters()
         new = matched(own, arrays)

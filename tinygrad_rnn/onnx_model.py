@@ -85,9 +85,9 @@ def export_onnx(
     counts from its end, where ours is an error.
 
     Raises CellError for other layers and cells, ShapeError where widths do not fit,
-    FileFormatError for another suffix, DtypeError, and MissingExtraError where onnx is not
-    installed. Source: ONNX's operators RNN, LSTM and GRU, https://onnx.ai/onnx/operators; opset 22,
-    for onnxruntime 1.21 and later.
+    FileFormatError for another suffix, DtypeError, NonFiniteError for a weight that float32 cannot
+    hold, and MissingExtraError where onnx is not installed. Source: ONNX's operators RNN,
+    LSTM and GRU, https://onnx.ai/onnx/operators; opset 22, for onnxruntime 1.21 and later.
     """
     try:
         onnx: Any = import_module("onnx")  # by name, so that mypy need not find it installed

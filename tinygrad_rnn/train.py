@@ -94,7 +94,8 @@ def fit(
     history, limit = History(), math.inf if clip is None else clip
     finite = [p for p in optimizer.parameters if np.isfinite(p.data).all()]  # no masks of -inf
     shown: Any = itertools.count() if total is None else range(total)
-    bar = _shown(shown, total, history) if progress is True and sys.stderr else None
+    own = progress and not callable(progress) and sys.stderr
+    bar = _shown(shown, total, history) if own else None
     shown = progress(shown) if callable(progress) else bar or shown
     # After how many steps, and what was there. Nothing is copied, as nobody writes into an array:
     # it costs the memory of an older set of weights and of the optimiser's state, and no time.

@@ -16,6 +16,7 @@ How a page writes code, by the words after the fence:
 import ast
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -62,7 +63,7 @@ def test_code_prints_what_the_page_says(page, rule_of, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     found = [*blocks(page), ("", "")]
-    for (kind, code), (next_kind, output) in zip(found, found[1:], strict=False):
+    for (kind, code), (next_kind, output) in itertools.pairwise(found):
         if kind == "python":
             shown = next_kind in ("text output", "python output")
             expected = output.splitlines() if shown else announced(code)

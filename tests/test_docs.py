@@ -17,6 +17,7 @@ import ast
 import contextlib
 import io
 import itertools
+import linecache
 import os
 import re
 import shutil
@@ -47,10 +48,12 @@ def blocks(page):
     return FENCED.findall(read(page))
 
 
-def printed(code, names):
+def printed(code, names, file):
+    """What it prints. Its lines are known by `file`, as those of a reader's own file are."""
+    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
     out = io.StringIO()
     with contextlib.redirect_stdout(out), np.printoptions(legacy=False):
-        exec(compile(code, "<page>", "exec"), names)
+        exec(compile(code, file, "exec"), names)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -63,11 +66,11 @@ def test_code_prints_what_the_page_says(page, rule_of, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     found = [*blocks(page), ("", "")]
-    for (kind, code), (next_kind, output) in itertools.pairwise(found):
+    for number, ((kind, code), (next_kind, output)) in enumerate(itertools.pairwise(found), 1):
         if kind == "python":
             shown = next_kind in ("text output", "python output")
             expected = output.splitlines() if shown else announced(code)
-            assert printed(code, names) == expected, code
+            assert printed(code, names, f"block{number}.py") == expected, code
 
 
 @pytest.mark.parametrize("page", PAGES)

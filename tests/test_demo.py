@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from browser import chrome as chrome  # a fixture
 from browser import errors, requests, show
@@ -36,13 +35,11 @@ def test_only_the_birnn_sees_the_future(figures):
     assert 0.4 <= figures["rnn accuracy"] <= 0.6
 
 
-def test_weights_can_be_loaded_again(figures):
-    alphabet = "".join(sorted(set(demo.corpus())))
-    model = demo.CharacterModel(alphabet, 100, np.random.default_rng(1))
-    path, _ = figures["files"]
-    with np.load(path) as arrays:
-        model.load_state_dict(arrays)
-    assert model.sample("The ", 10, np.random.default_rng(0)).startswith("The ")
+def test_the_model_is_one_that_sample_writes_from(figures, capsys):
+    assert __main__.main(["sample", figures["files"][0], "--start", "The ", "--length", "10"]) == 0
+    written = capsys.readouterr().out
+    assert written.startswith("The ")
+    assert set(written) <= set(demo.corpus())
 
 
 def test_the_report_is_one_page_that_goes_through_hello_world(figures):

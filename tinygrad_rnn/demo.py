@@ -3,33 +3,33 @@
 1. BPTT is right: the gradients of an RNN and a BiRNN against finite differences.
 2. It learns real text, character by character, and "hello world" by heart.
 3. Where the future decides, a BiRNN answers and an RNN can only guess.
-4. BPTT made visible: report.html, to go through step by step. The weights are in a file.
+4. BPTT made visible: report.html, to go through step by step. The character model is in a file.
 
-Everything here uses the public names alone: copy what you like.
+The character model is charmodel.py's, which `python -m tinygrad_rnn train` makes of your own text;
+all else uses the public names alone: copy what you like.
 """
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import files, testing
+from . import testing
 from .cells import RNNCell
-from .charmodel import guessing
+from .charmodel import CharModel, guessing, learn, measure, save
 from .differentiate import no_grad
-from .functions import softmax
 from .losses import cross_entropy
-from .module import Linear, Module
+from .module import Linear
 from .optim import Adam
 from .recurrent import RNN, BiRNN
 from .report import report
-from .train import History, fit
+from .train import fit
 
-CHUNK = 25  # characters that BPTT goes back over
+CHUNK, ROWS = 25, 32  # characters that BPTT goes back over; pieces of the text side by side
 
 
 def run(
@@ -57,7 +57,8 @@ def run(
     text = report(words, WORDS, learnt.pop("losses"), seed, lang)
     figures["files"] = [keep(model, Path(out) / "characters.npz")]
     figures["files"].append(write(text, Path(out) / "report.html"))
-    print(f"\ndone in {time.perf_counter() - started:.0f} s")
+    print(f"\ndone in {time.perf_counter() - started:.0f} s. Text from the model:")
+    print(f"python -m tinygrad_rnn sample {shlex.quote(figures['files'][0])} --start 'The '")
     return figures
 
 
@@ -91,44 +92,6 @@ def gradients(seed: int) -> dict[str, float]:
 # ----- 2 -----------------------------------------------------------------------------------------
 
 
-class CharacterModel(Module):
-    """h_t = tanh(x_t U + h_{t-1} V + b), y_t = h_t W + b_y: which character comes next?"""
-
-    def __init__(self, alphabet: str, hidden: int, rng: np.random.Generator) -> None:
-        self.alphabet = alphabet
-        size = len(alphabet)
-        self.rnn = RNN(RNNCell(size, hidden, rng=rng, dtype=np.float32))
-        self.readout = Linear(hidden, size, rng=rng, dtype=np.float32)
-        self.one_hot = np.eye(size, dtype=np.float32)
-
-    def codes(self, text: str) -> np.ndarray:
-        """A text as numbers, (T, 1)."""
-        return np.array([[self.alphabet.index(c)] for c in text])
-
-    def loss(self, codes: np.ndarray) -> Any:
-        """Nats per character for codes (T + 1, N): each character predicts the next."""
-        out = self.rnn(self.one_hot[codes[:-1]])
-        return cross_entropy(self.readout(out.outputs), codes[1:])
-
-    def sample(
-        self, first: str, length: int, rng: np.random.Generator | None, temperature: float = 0.6
-    ) -> str:
-        """Write on from `first`; without rng always take the likeliest character."""
-        text, state = first, self.rnn.initial_state()
-        with no_grad():
-            for _ in range(length):
-                x = self.one_hot[self.alphabet.index(text[-1])]
-                h, state = self.rnn.cell(x, state)
-                logits = self.readout(h)
-                if rng is None:
-                    code = int(np.argmax(logits.data))
-                else:
-                    p = softmax(logits.data.astype(np.float64) / temperature)
-                    code = int(rng.choice(len(p), p=p))
-                text += self.alphabet[code]
-        return text
-
-
 def corpus() -> str:
     """The topics of Python's help(): about 465,000 characters, on every machine with Python."""
     from pydoc_data.topics import topics
@@ -136,37 +99,17 @@ def corpus() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
+def characters(seed: int, steps: int) -> tuple[CharModel, dict[str, Any]]:
     """Train on nine tenths of the text, measure on the last tenth."""
-    rng = np.random.default_rng(seed)
-    text = corpus()
-    alphabet = "".join(sorted(set(text)))
-    codes = np.searchsorted(list(alphabet), list(text))
-    split = len(codes) * 9 // 10
-    train, held = codes[:split], codes[split:]
-    unigram = guessing(train, held, len(alphabet))
-    model = CharacterModel(alphabet, 100, rng)
-    windows = np.arange(100 + 1)[:, None] + np.linspace(0, len(held) - 102, 64).astype(int)
-
-    def held_out() -> float:
-        with no_grad():
-            return float(model.loss(held[windows]))
-
-    before = held_out()
-    optimizer = Adam(model.named_parameters(), lr=3e-3)
-
-    def batches() -> Iterator[np.ndarray]:
-        while True:
-            starts = rng.integers(0, split - CHUNK - 1, 32)
-            yield train[starts + np.arange(CHUNK + 1)[:, None]]
-
-    def slower(step: int, _: History) -> None:
-        optimizer.lr = 3e-3 * (1 - 0.9 * step / steps)
-
-    history = fit(model.loss, batches(), optimizer, steps, clip=5.0, callback=slower)
-    after = held_out()
-    sample = model.sample("The ", 160, rng)
-    print(f"   {len(text)} characters, {len(alphabet)} different; {steps} steps of {CHUNK} x 32")
+    text, rng = corpus(), np.random.default_rng(seed)
+    model = CharModel("".join(sorted(set(text))), 100, cell="rnn", rng=rng)
+    codes, size = model.codes(text), len(model.alphabet)
+    train, held = np.split(codes, [len(codes) * 9 // 10])
+    unigram, before = guessing(train, held, size), measure(model, held)
+    history = learn(model, train, steps, CHUNK, ROWS, rng)
+    after = measure(model, held)
+    sample = "".join(model.text("The ", 160, rng, temperature=0.6))
+    print(f"   {len(text)} characters, {size} different; {steps} steps of {CHUNK} x {ROWS}")
     print(f"   nats per character, on text never seen: {before:.3f} before, {after:.3f} after")
     print(f"   the best guess without looking back (unigram entropy): {unigram:.3f}")
     print("   a sample: " + repr(sample))
@@ -177,13 +120,12 @@ def characters(seed: int, steps: int) -> tuple[CharacterModel, dict[str, Any]]:
 WORDS = "hello world"
 
 
-def hello_world(seed: int) -> tuple[CharacterModel, dict[str, str]]:
+def hello_world(seed: int) -> tuple[CharModel, dict[str, str]]:
     """The tutorial's words, learnt by heart."""
-    model = CharacterModel("".join(sorted(set(WORDS))), 16, np.random.default_rng(seed))
-    codes = model.codes(WORDS)
-    fit(model.loss, [codes], Adam(model.named_parameters(), lr=0.02), 100, progress=False)
-    recited = model.sample("h", len(WORDS) - 1, None)
-    print(f"   given 'h', after 100 steps it recites: {recited!r}")
+    model, steps = CharModel("".join(sorted(set(WORDS))), 16, cell="rnn", rng=seed), len(WORDS) - 1
+    learn(model, model.codes(WORDS), 100, chunk=steps, rng=seed, progress=False)
+    recited = "".join(model.text(WORDS[0], steps, seed, temperature=0))
+    print(f"   given {WORDS[0]!r}, after 100 steps it recites: {recited!r}")
     return model, {"recited": recited}
 
 
@@ -227,9 +169,9 @@ def write(text: str, path: Path) -> str:
     return str(path)
 
 
-def keep(model: Module, path: Path) -> str:
-    """The weights in a file."""
+def keep(model: CharModel, path: Path) -> str:
+    """The model in a file, from which `sample` writes text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.save(path, model)
-    print(f"   weights: {path}  (tg.load(path, model) reads them back)")
+    save(path, model)
+    print(f"   model:   {path}")
     return str(path)

@@ -22,7 +22,7 @@ Section = tuple[str, str, Figure | None]
 def report(model: Any, words: str, losses: list[float], seed: int, lang: str) -> str:
     """The page, as HTML that needs no network.
 
-    model   a CharacterModel that was taught the words; it is run on them once more
+    model   a CharModel of one RNN that was taught the words; it is run on them once more
     losses  of the model that learnt real text, one for each step of its training
     lang    "en" or "ja"
     """
@@ -37,12 +37,15 @@ def report(model: Any, words: str, losses: list[float], seed: int, lang: str) ->
 def _words(model: Any, words: str, lang: str) -> list[Section]:
     """The network on the words that it has learnt: each character predicts the next."""
     read, wanted = words[:-1], words[1:]
-    out = model.rnn(model.one_hot[model.codes(read)], return_states=True)
-    loss = cross_entropy(model.readout(out.outputs), model.codes(wanted), reduction="sum")
-    said = "".join(model.alphabet[k] for k in model.readout(out.outputs).data[:, 0].argmax(axis=-1))
+    embedding, rnn, readout = model.layers
+    out = rnn(embedding(model.codes(read)), return_states=True)
+    logits = readout(out.outputs)
+    loss = cross_entropy(logits, model.codes(wanted), reduction="sum")
+    said = "".join(model.alphabet[k] for k in logits.data.argmax(axis=-1))
     labels = {"inputs": read, "outputs": said, "targets": wanted}
-    unrolled = draw(out, loss, **labels, names=model.readout, lang=lang)
-    parts = contributions(loss, model.rnn.cell.V).draw(lang, names=read)
+    names = {"E": embedding.W, "readout": readout}
+    unrolled = draw(out, loss, **labels, names=names, lang=lang)
+    parts = contributions(loss, rnn.cell.V).draw(lang, names=read)
     states = draw(out, kind="states", inputs=read, lang=lang)
     return [
         (

@@ -531,6 +531,13 @@ def test_each_gate_is_an_orthogonal_matrix_of_its_own(seed, size, gates):
         assert len({Q.tobytes() for Q in blocks}) == gates
 
 
+def test_sizes_that_init_does_not_take_are_named():
+    with pytest.raises(tg.errors.ShapeError, match=r"one int.*got \(4, 4\)"):
+        tg.init.orthogonal(0, (4, 4))
+    with pytest.raises(tg.errors.ShapeError, match=r"a pair \(inputs, outputs\); got 4"):
+        tg.init.glorot(0, 4)
+
+
 def test_orthogonal_matrices_of_both_orientations_are_drawn():
     """Without the sign correction the first element would never be positive."""
     first = [tg.init.orthogonal(seed, 3)[0, 0] for seed in range(40)]

@@ -417,6 +417,11 @@ def description_of(node: Any) -> str:
 # ----- layers over time --------------------------------------------------------------------------
 
 
+def wrong_size(call: str, wanted: str, got: Any) -> ShapeError:
+    """A function of `init` is asked for a matrix in the other function's way."""
+    return ShapeError(f"tg.init.{call} takes {wanted}; got {got!r}")
+
+
 def not_a_cell(layer: str, cell: Any) -> CellError:
     """RNN of something that is no cell."""
     return CellError(

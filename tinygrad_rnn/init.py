@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import wrong_size
 from .functions import generator as generator
 
 
@@ -35,6 +36,8 @@ def glorot(rng: Any, shape: tuple[int, int], gates: int = 1, dtype: Any = np.flo
 
     Several gates stand side by side, each drawn as a matrix of this shape.
     """
+    if np.shape(shape) != (2,):
+        raise wrong_size("glorot(rng, shape)", "shape, a pair (inputs, outputs)", shape)
     inputs, outputs = shape
     limit = float(np.sqrt(6 / max(1, inputs + outputs)))
     return uniform(rng, (inputs, gates * outputs), limit, dtype)
@@ -49,6 +52,8 @@ def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> 
     Such a recurrent matrix neither shrinks nor stretches the state (Saxe 2013). Each gate has its
     own: one joint orthogonal matrix of (size, gates * size) would shrink each of them.
     """
+    if np.shape(size) != ():
+        raise wrong_size("orthogonal(rng, size)", "size, one int: the matrix is square", size)
     rng = generator(rng)
     blocks = []
     for _ in range(gates):

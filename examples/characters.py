@@ -62,11 +62,6 @@ def network(Cell, rng):
     return tg.RNN(tg.Readout(cell, tg.Linear(HIDDEN, K, rng=rng, dtype=np.float32)), scan=True)
 
 
-def cut(state):
-    """The values of a state without their history; an LSTM's is a pair (h, c)."""
-    return tuple(map(cut, state)) if isinstance(state, tuple) else state.detach()
-
-
 def surprise(model, codes):
     """-log p of each character but the first, in nats."""
     with tg.no_grad():
@@ -83,7 +78,7 @@ def classic(rng, steps):
     optimizer = tg.Adagrad(model.parameters(), lr=0.1, eps=0, initial_accumulator_value=1e-8)
     for _, (window, first) in zip(range(steps), chunks(1), strict=False):
         out = model(one_hot[window[:-1]], None if first else state)
-        state = cut(out.state)
+        state = tg.detach(out.state)
         optimizer.zero_grad()
         tg.cross_entropy(out.outputs, window[1:], reduction="sum").backward()
         tg.clip_grad_value(model.parameters(), 5)
@@ -100,7 +95,7 @@ def trained(Cell, rng, steps, lr=0.01):
         nonlocal state
         window, first = batch
         out = model(one_hot[window[:-1]], None if first else state)
-        state = cut(out.state)
+        state = tg.detach(out.state)
         return tg.cross_entropy(out.outputs, window[1:])
 
     def slower(step, history):

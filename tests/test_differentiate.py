@@ -232,3 +232,20 @@ def test_a_freed_node_that_no_goal_lies_behind_does_no_harm():
     assert tg.grad(h * late, [late])[0].item() == 2.0
     with pytest.raises(errors.GraphFreedError):
         tg.grad(h * late, [x, late])
+
+
+def test_detach_keeps_the_values_of_a_state_and_cuts_its_graph():
+    rnn = tg.RNN(tg.LSTMCell(2, 3, rng=0))
+    x = tg.Tensor(np.linspace(-1, 1, 8).reshape(4, 1, 2), requires_grad=True)
+    out = rnn(x[:2])
+    state = tg.detach({"lstm": out.state, "more": (np.ones(2), out.last)})
+    h, c = state["lstm"]
+    np.testing.assert_array_equal(h.data, out.state[0].data)
+    np.testing.assert_array_equal(c.data, out.state[1].data)
+    assert not h.requires_grad
+    assert not state["more"][1].requires_grad
+    assert type(state["more"][0]) is np.ndarray
+    rnn(x[2:], state["lstm"]).last.sum().backward()
+    assert not x.grad[:2].any()
+    assert x.grad[2:].all()
+    assert type(tg.detach(out)) is tg.RNNOutput

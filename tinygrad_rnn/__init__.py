@@ -14,7 +14,7 @@ The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurre
 from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules, zoo
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .differentiate import checkpoint, detect_nonfinite, grad, hvp, jvp, no_grad
+from .differentiate import checkpoint, detach, detect_nonfinite, grad, hvp, jvp, no_grad
 from .exchange import from_torch, to_torch
 from .figures.drawing import draw
 from .files import load, save
@@ -67,6 +67,7 @@ __all__ = [
     "contributions",
     "cross_entropy",
     "defvjp",
+    "detach",
     "detect_nonfinite",
     "draw",
     "dropout",

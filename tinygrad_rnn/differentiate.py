@@ -245,6 +245,20 @@ def through(outs: list[Tensor], g: tuple[Any, ...], keys: Sequence[Key]) -> tupl
 defvjp(rerun, joint=_rerun_vjp)
 
 
+def detach(state: Any) -> Any:
+    """The same values without what they were computed from: no gradient goes back through them.
+
+        out = rnn(x)
+        state = tg.detach(out.state)         # for the next chunk: rnn(x, state)
+        tg.cross_entropy(rnn(x, state).outputs, targets).backward()
+
+    state  a Tensor, or a nest of Tensors such as a state, of any shape; arrays stay as they are
+    A cut in every `truncate` steps of one call is the layer's own `truncate=`. Raises nothing of
+    its own.
+    """
+    return map_tree(lambda a: a.detach() if isinstance(a, Tensor) else a, state)
+
+
 def no_grad() -> Any:
     """Record nothing inside.
 

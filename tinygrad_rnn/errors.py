@@ -305,8 +305,8 @@ def graph_freed(node: Any) -> GraphFreedError:
     return GraphFreedError(
         f"the graph behind {node} was already walked back, wholly or in part, and freed. For a "
         "second gradient of the same result, pass retain_graph=True to the first. If this is a "
-        "recurrent state carried from one chunk to the next, detach its arrays between the chunks "
-        "(h.detach()), or give the layer the whole sequence at once, with truncate="
+        "recurrent state carried from one chunk to the next, cut it between the chunks, state = "
+        "tg.detach(out.state), or give the layer the whole sequence at once, with truncate="
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import errors, init
 from .cells import Cell
-from .differentiate import checkpoint, no_grad
+from .differentiate import checkpoint, detach, no_grad
 from .errors import CellError, ShapeError
 from .functions import valid_steps
 from .given import Given
@@ -30,7 +30,7 @@ from .nests import form, leaves, map_tree, refilled, summary
 from .record import Place, each_step, record, recording
 from .scan import show
 from .scan.loop import Loop
-from .streaming import Stream, choose
+from .streaming import Stream, as_array, choose
 from .tensor import Tensor
 from .vjp import Array
 
@@ -145,7 +145,7 @@ class RNN(Layer):
         """
         if isinstance(x, RNNOutput):
             raise errors.whole_output(self.name)
-        x = map_tree(_array, x)
+        x = map_tree(as_array, x)
         shape = self._checked_shape(x)
         steps, batch = shape[0], shape[1:]
         valid = valid_steps(shape, lengths, mask)
@@ -191,7 +191,7 @@ class RNN(Layer):
                 for done, t in enumerate(times[first:end], first):
                     record.place = Place(path, direction, t if outer is None else outer, call)
                     if truncate and done and done % truncate == 0:
-                        state = map_tree(_detached, state)
+                        state = detach(state)
                     if resets is not None and resets[t].any():
                         state = map_tree(partial(choose, resets[t]), start, state)
                     output, new = given.own(t, *self.cell(map_tree(itemgetter(t), x_steps), state))
@@ -241,7 +241,7 @@ class RNN(Layer):
         """A state given by the caller: the same nest, the same shapes; never broadcast."""
 
         def check(zeros: np.ndarray, given: Any) -> Any:
-            given = given if hasattr(given, "shape") else np.asarray(given)
+            given = as_array(given)
             if given.shape != zeros.shape:
                 raise errors.wrong_state_shape(self.name, given.shape, zeros.shape)
             if np.result_type(given.dtype, zeros.dtype) != given.dtype:
@@ -410,7 +410,7 @@ class Chain(Layers):
         valid: Any = None
         last: Any = None
         if lengths is not None or mask is not None:  # NaN in padding goes into no layer
-            x = map_tree(_array, x)
+            x = map_tree(as_array, x)
             at = leaves(x)[0].shape[:1] + np.shape(lengths) if mask is None else np.shape(mask)
             valid = valid_steps(at, lengths, mask)
             x = map_tree(partial(choose, valid), x)
@@ -449,7 +449,7 @@ def generate(
     """
     rng = init.generator(rng)
     _count("steps", steps or 0)
-    first = map_tree(_array, first)
+    first = map_tree(as_array, first)
     if state is None:
         state = RNN(cell).initial_state(leaves(first)[0].shape[:-1], RNN(cell)._dtype(first))
     outputs: list[Any] = []
@@ -481,14 +481,6 @@ def _count(name: str, value: Any) -> Any:
     if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
         raise ShapeError(f"{name}={value!r}: expected a number of steps, 1 or more")
     return value
-
-
-def _array(a: Array) -> Any:
-    return a if hasattr(a, "shape") else np.asarray(a)
-
-
-def _detached(a: Array) -> Any:
-    return a.detach() if isinstance(a, Tensor) else a
 
 
 def _tensor(a: Array) -> Tensor:

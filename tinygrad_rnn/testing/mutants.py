@@ -571,10 +571,10 @@ _edit("loop.initial_state_ignored", "The state that the caller gives is ignored.
 _edit("loop.initial_state_detached", "No gradient reaches the initial state.",
       laws.state_splitting, _CALL,
       "map_tree(_tensor, x), map_tree(_tensor, state)",
-      "map_tree(_tensor, x), map_tree(lambda s: _detached(_tensor(s)), state)")
+      "map_tree(_tensor, x), detach(map_tree(_tensor, state))")
 _edit("loop.carry_detached", "The gradient stops at every step: nothing flows through the state.",
       laws.bptt, _LOOP, "self.cell(map_tree(itemgetter(t), x_steps), state)",
-      "self.cell(map_tree(itemgetter(t), x_steps), map_tree(_detached, state) if done else state)")
+      "self.cell(map_tree(itemgetter(t), x_steps), detach(state) if done else state)")
 _edit("loop.weights_not_shared", "After the first step the weights are copies, never learnt.",
       laws.bptt, _LOOP, "*self.cell(map_tree(",
       "*(__import__('copy').deepcopy(self.cell) if done else self.cell)(map_tree(")
@@ -584,7 +584,7 @@ _edit("loop.truncate_shifted", "truncate cuts the graph one step late.",
       laws.truncation, _LOOP, "done % truncate == 0",
       "done > 1 and done % truncate == 1 % truncate")
 _edit("loop.truncate_forgets", "truncate starts anew at each cut: the state is not carried over.",
-      laws.truncation, _LOOP, "state = map_tree(_detached, state)", "state = start")
+      laws.truncation, _LOOP, "state = detach(state)", "state = start")
 _edit("loop.state_not_held", "In padding the state goes on changing.",
       laws.hold_rule, _LOOP, "if valid is not None and not valid[t].all():", "if False:")
 _edit("loop.padding_seen", "The cell sees what stands in padding: a NaN there spoils gradients.",

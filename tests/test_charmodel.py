@@ -292,7 +292,7 @@ def test_too_little_memory_is_one_line(capsys):
         (train_main, "", "required: file"),
         (train_main, "book.txt --steps 0", "--steps: 0: expected a whole number, 1 or more"),
         (train_main, "book.txt --hidden -3", "--hidden: -3: expected a whole number, 1 or more"),
-        (train_main, "book.txt --layers x", "invalid count value: 'x'"),
+        (train_main, "book.txt --layers x", "--layers: x: expected a whole number, 1 or more"),
         (train_main, "book.txt --seed -1", "--seed: -1: expected a whole number, 0 or more"),
         (train_main, "book.txt --cell cnn", "invalid choice: 'cnn'"),
         (sample_main, "", "required: model"),

@@ -96,4 +96,4 @@ def test_numbers_are_counts(draw, capsys):
     assert "expected a whole number, 1 or more" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         draw("mine.py:both()", "--seed", "-1")
-    assert "--seed: expected 0 or more, got -1" in capsys.readouterr().err
+    assert "--seed: -1: expected a whole number, 0 or more" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from . import init
 from .errors import CellError
 from .functions import activation as activation_named
 from .functions import sigmoid
-from .module import Module, Parameter
+from .module import Module, Parameter, dtype_of
 from .nests import form, leaves, summary
 from .vjp import Array
 
@@ -55,7 +55,7 @@ class Cell(Module):
                 "(hidden,), or define initial_state(self, batch_shape, dtype)"
             )
         if dtype is None:
-            dtype = np.result_type(*[p.dtype for p in self.parameters()] or [np.dtype(np.float64)])
+            dtype = dtype_of(self)
         return _zeros(shape, tuple(batch_shape), dtype)
 
     def __call__(self, x: Array, state: Any) -> tuple[Any, Any]:

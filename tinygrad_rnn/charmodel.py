@@ -29,7 +29,7 @@ from .module import Embedding, Linear
 from .nests import map_tree
 from .optim import Adam
 from .recurrent import RNN, Chain
-from .shell import UsageError, reported
+from .shell import UsageError, count, reported, seed
 from .train import History, fit
 
 CELLS: dict[str, Any] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
@@ -350,24 +350,6 @@ def text_of(path: str, encoding: str) -> str:
     if "\0" in text:
         raise UsageError(f"{path} is no text: NUL after {text.index(chr(0))} characters")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def count(text: str, least: int = 1) -> int:
-    """The number of an option, 1 or more.
-
-    count("3")      # 3
-    """
-    if int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {least} or more")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """A seed, 0 or more.
-
-    seed("0")      # 0
-    """
-    return count(text, 0)
 
 
 # ----- python -m tinygrad_rnn sample -------------------------------------------------------------

@@ -22,6 +22,7 @@ from .canvas.words import say
 from .cells import Cell
 from .differentiate import grad, no_grad
 from .functions import valid_steps
+from .functions import values as _data
 from .graph import Key, Node
 from .nests import leaves, map_tree
 from .record import recording
@@ -446,7 +447,3 @@ def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, 
 
 def _rows(size: int, axis: int, a: np.ndarray, batched: bool) -> np.ndarray:
     return np.repeat(a if batched else np.expand_dims(a, axis), size, axis)
-
-
-def _data(a: Array) -> np.ndarray:
-    return a.data if isinstance(a, Tensor) else np.asarray(a)

@@ -140,6 +140,14 @@ def find(value: Any, kind: type[Any], name: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def dtype_of(module: Module) -> np.dtype[Any]:
+    """What a module computes in: its Parameters' dtypes promoted; float64 where it has none.
+
+    dtype_of(tg.Linear(2, 3, rng=0))      # dtype('float64')
+    """
+    return np.result_type(*[p.dtype for p in module.parameters()] or [np.dtype(np.float64)])
+
+
 def matched(own: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """The arrays that go to `own`'s, by name; ShapeError lists every difference.
 

@@ -1,10 +1,12 @@
 """What the subcommands share: a call on the shell, `'path/to/file.py:MyCell(3, 4)'`.
 
-The file is loaded, the call is evaluated in its names, and errors become one line: `run`.
+The file is loaded, the call is evaluated in its names, and errors become one line: `run`. Numbers
+that options take are read by `count` and `seed`.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -53,6 +55,24 @@ def reported(command: str, example: str, work: Callable[[], int]) -> int:
     except Exception:
         traceback.print_exc()
     return 2
+
+
+def count(text: str, least: int = 1) -> int:
+    """The number that an option takes, 1 or more.
+
+    count("3")      # 3
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {least} or more")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A seed, 0 or more.
+
+    seed("0")      # 0
+    """
+    return count(text, 0)
 
 
 def split(text: str) -> tuple[str, str]:

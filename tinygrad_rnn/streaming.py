@@ -38,7 +38,7 @@ class Stream:
 
         Before an Embedding a step is (batch_shape...) integers. Raises ShapeError.
         """
-        x = map_tree(lambda a: a if hasattr(a, "shape") else np.asarray(a), x)
+        x = map_tree(as_array, x)
         shape, batch = leaves(x)[0].shape, self.batch_shape
         axes = len(batch) + (not isinstance(_first(self.layer), Embedding))
         step = len(shape) == axes
@@ -69,6 +69,14 @@ def _first(layer: Any) -> Any:
 
 def _restarted(chosen: np.ndarray, start: Array, now: Array) -> Any:
     return choose(chosen, start.astype(now.dtype), now)
+
+
+def as_array(a: Array) -> Any:
+    """Tensors and arrays as they are, anything else as an array.
+
+    as_array([1, 2])      # array([1, 2])
+    """
+    return a if hasattr(a, "shape") else np.asarray(a)
 
 
 def choose(valid: np.ndarray, new: Array, old: Array = None) -> Any:

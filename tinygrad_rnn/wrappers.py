@@ -16,6 +16,7 @@ from . import init
 from .cells import Cell
 from .errors import CellError, ShapeError, not_a_cell
 from .functions import dropout
+from .module import dtype_of
 from .nests import leaves, refilled
 from .vjp import Array
 
@@ -63,8 +64,7 @@ class Wrapper(Cell):
 
     def _dtype(self, dtype: Any) -> Any:
         """What was asked for; None: that of the parameters."""
-        found = [p.dtype for p in self.parameters()] or [np.dtype(np.float64)]
-        return np.result_type(*found) if dtype is None else dtype
+        return dtype_of(self) if dtype is None else dtype
 
     def _parts(self, x: Any) -> tuple[Any, Any]:
         """The values and the draws of x; draws are None where x is not a tuple."""

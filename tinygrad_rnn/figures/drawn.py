@@ -14,7 +14,7 @@ from ..canvas.pen import Figure
 from ..cells import Cell
 from ..nests import leaves
 from ..recurrent import RNN
-from ..shell import UsageError, constructed, reported, run
+from ..shell import UsageError, constructed, count, reported, run, seed
 from ..tensor import Tensor
 from .drawing import draw
 from .tasks import TASKS
@@ -37,17 +37,14 @@ def main(argv: list[str]) -> int:
         help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted: a cell or a "
         "layer; or a task type: tasks, " + ", ".join(TASKS),
     )
-    count: Any = lambda text: max(int(text), 0) or _refused(text)
     parser.add_argument("--steps", type=count, metavar="T", help="unrolled in so many time steps; "
                         "layers of several loops always are (default 6)")  # fmt: skip
     parser.add_argument("--inputs", type=count, help="the width of x; default: the cell's .inputs")
     parser.add_argument("--text", help="labels of the steps, one character each; sets --steps")
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the inputs (default 0)")
     parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of the labels")
     parser.add_argument("--out", help="x.svg or x.html; default: SVG to the standard output")
     options = parser.parse_args(argv)
-    if options.seed < 0:
-        parser.error(f"--seed: expected 0 or more, got {options.seed}")
     if options.what == "tasks" or options.what in TASKS:
         return reported("draw", EXAMPLE, lambda: _task(options))
     if ":" not in options.what and not options.what.endswith(".py"):
@@ -60,10 +57,6 @@ def main(argv: list[str]) -> int:
 
 def _task(options: Any) -> int:
     return _given_out(draw(options.what, lang=options.lang), options.out)
-
-
-def _refused(text: str) -> int:
-    raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")
 
 
 def _drawn(call: str, module: ModuleType, options: Any) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
+from ..module import dtype_of
 from ..recurrent import RNN
-from ..shell import UsageError, constructed, run
+from ..shell import UsageError, constructed, count, run
 from ..tensor import Tensor
 
 OURS = "python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'"
@@ -28,9 +29,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "cell", help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted"
     )
-    size: Any = lambda text: max(int(text), 0) or _refused(text)
-    parser.add_argument("--inputs", type=size, help="the width of x; default: the cell's .inputs")
-    parser.add_argument("--batch", type=size, default=1, metavar="N", help="rows (default 1)")
+    parser.add_argument("--inputs", type=count, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--batch", type=count, default=1, metavar="N", help="rows (default 1)")
     parser.add_argument("--float32", action="store_true", help="instead of float64")
     parser.add_argument("--plan", action="store_true", help="a table of what runs where, and why")
     parser.add_argument("--reverse", action="store_true", help="from the last step to the first")
@@ -48,12 +48,7 @@ def _printed(call: str, module: ModuleType, options: Any) -> int:
     if options.float32:
         cell.astype(np.float32)
     rnn = RNN(cell, scan=True, reverse=options.reverse)
-    dtypes = [p.dtype for p in cell.parameters()] or [np.dtype(np.float64)]
-    x = np.ones((2, options.batch, width), np.result_type(*dtypes))
+    x = np.ones((2, options.batch, width), dtype_of(cell))
     rnn(Tensor(x, requires_grad=True))
     print(rnn.plan() if options.plan else rnn.source())
     return 0
-
-
-def _refused(text: str) -> int:
-    raise argparse.ArgumentTypeError(f"{text}: expected a whole number, 1 or more")

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..cells import Cell
-from ..shell import UsageError, called, run
+from ..shell import UsageError, called, run, seed
 from .cells import check_cell
 from .checks import grad_report
 from .report import GradientError
@@ -18,7 +18,7 @@ from .report import GradientError
 EXAMPLE = "python -m tinygrad_rnn check 'cell.py:step(np.ones(3), h=np.zeros(4))'"
 FLAGS: dict[str, tuple[Any, str]] = {
     "rtol": (float, "relative tolerance"),
-    "seed": (int, "of the random directions and cotangents"),
+    "seed": (seed, "of the random directions and cotangents"),
     "order": (int, "2: the gradient's own gradient, too"),
     "oracle": (str, "numeric derivatives: auto, ladder, complex or both"),
     "directions": (lambda text: int(text) if text.isdigit() else text, "a number, or all"),

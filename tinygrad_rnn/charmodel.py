@@ -21,12 +21,11 @@ import numpy as np
 
 from . import files, init
 from .cells import GRUCell, LSTMCell, RNNCell
-from .differentiate import no_grad
+from .differentiate import detach, no_grad
 from .errors import FileFormatError
 from .functions import softmax
 from .losses import cross_entropy
 from .module import Embedding, Linear
-from .nests import map_tree
 from .optim import Adam
 from .recurrent import RNN, Chain
 from .shell import UsageError, count, reported, seed
@@ -158,7 +157,7 @@ def learn(
         nonlocal state
         window, anew = part
         out = model(window[:-1], None if anew else state)
-        state = map_tree(lambda a: a.detach(), out.state)
+        state = detach(out.state)
         return cross_entropy(out.outputs, window[1:])
 
     def after(step: int, _: History) -> None:

@@ -31,13 +31,14 @@ class Cell(Module):
             def step(self, x, h):
                 return tg.sigmoid(self.a) * h + np.tanh(x @ self.U)
 
-        out = tg.RNN(Decay(3, 4, rng=0))(np.ones((5, 2, 3)))        # (T, N, C) -> outputs (T, N, 4)
+        tg.RNN(Decay(3, 4, rng=0))(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
 
     state_shape   the shape of one sequence's state: a tuple of ints, or a tuple or dict of such.
                   Or define `initial_state(batch_shape, dtype)` yourself.
     step(x, state)  x is (N, C), or (C,) for one sequence without a batch; state likewise. Returns
                   (output, new state), or just the new state where it is one bare array (it is then
                   the output too). Nothing random, no attribute changed: all memory is in the state.
+    Raises CellError where step or the state's shape is missing, or step returns anything else.
     """
 
     state_shape: Any
@@ -111,7 +112,8 @@ class RNNCell(Cell):
     bias            False leaves b out (it is None)
     rng             an int seed or a numpy Generator, required
     Parameters: U (C, H), V (H, H), b (H,), the weights that every time step shares (the second
-    tutorial's W_ax, W_aa, b_a). Source: Elman 1990; tutorial 1, section 2.4.1.
+    tutorial's W_ax, W_aa, b_a). Raises RngError without rng, ShapeError for x of another width.
+    Source: Elman 1990; tutorial 1, section 2.4.1.
     """
 
     def __init__(
@@ -149,7 +151,8 @@ class LSTMCell(Cell):
                     first update on (Jozefowicz 2015)
     rng             an int seed or a numpy Generator, required
     Parameters: U (C, 4H), V (H, 4H), b (4H,), the gates side by side in the order of `.gates`.
-    State: (h, c). Source: Hochreiter and Schmidhuber 1997; Gers 2000.
+    State: (h, c). Raises RngError without rng, ShapeError for x of another width.
+    Source: Hochreiter and Schmidhuber 1997; Gers 2000.
     """
 
     gates = ("i", "f", "g", "o")
@@ -189,7 +192,8 @@ class GRUCell(Cell):
 
     inputs, hidden  the widths C of x and H of h; rng: an int seed or a numpy Generator, required
     Parameters: U (C, 3H), V (H, 3H), b (3H,), the gates side by side in the order of `.gates`, and
-    b_n (H,) with reset_after. Source: Cho 2014.
+    b_n (H,) with reset_after. Raises RngError without rng, ShapeError for x of another width.
+    Source: Cho 2014.
     """
 
     gates = ("r", "z", "n")

@@ -30,13 +30,14 @@ def grad(
         (dx,) = tg.grad(x**3, [x], create_graph=True)     # 12
         (ddx,) = tg.grad(dx, [x])                         # 12, the derivative of 3 x**2
 
-    y             a Tensor; `gradient` is its cotangent, which one element may leave out
-    inputs        a Tensor or several, leaves or not
+    y             a Tensor; `gradient` is its cotangent, of its shape, which one element may leave out
+    inputs        a Tensor or several of any shapes, leaves or not
     create_graph  record the way back too, so that the gradients have gradients
     retain_graph  keep the graph for another call; None: as create_graph
     allow_unused  None for an input that y does not depend on, instead of UnusedInputError
 
-    Raises NotScalarError, GraphFreedError, UnusedInputError.
+    Raises NotScalarError without a cotangent, ShapeError for one of another shape, GraphFreedError,
+    UnusedInputError, NoGradientError for an input (or a y) that is no Tensor.
     """
     if not isinstance(y, Tensor) or inputs is None:
         raise errors.function_given()
@@ -92,7 +93,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 
     primals, tangents  one array each for every argument of f, of the same shapes. f returns one
     Tensor. The way back, v times J, is linear in v, and the derivative of (v J) t with respect to v
-    is J t: so no rule of its own is needed. Raises ShapeError, NoGradientError.
+    is J t: so no rule of its own is needed. Raises ShapeError where shapes differ, NoGradientError
+    where f returns no Tensor.
     """
     with recording(tracking=True):
         inputs = _fresh(primals, tangents)
@@ -108,9 +110,12 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> tuple[Any, ...]:
     """The second derivatives of f at the primals, times the vectors: one Tensor for each primal.
 
-        tg.hvp(lambda x: (x**3).sum(), [np.array([1.0, 2.0])], [np.array([1.0, 0.0])])   # ([6, 0],)
+        (product,) = tg.hvp(lambda x: (x**3).sum(), [[1.0, 2.0]], [[1.0, 0.0]])
+        product.data                                      # array([6., 0.])
 
-    f returns one number. No matrix of second derivatives is made.
+    primals, vectors  one array each for every argument of f, of the same shapes. f returns one
+    number. No matrix of second derivatives is made. Raises ShapeError where shapes differ,
+    NotScalarError or NoGradientError where f returns something else.
     """
     with recording(tracking=True):
         inputs = _fresh(primals, vectors)
@@ -158,12 +163,15 @@ def _inner(gradients: Sequence[Any], vectors: Sequence[Any]) -> Any:
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """f, without keeping what it computes: it runs once more on the way back. Memory for time.
 
+        W = tg.Parameter(np.eye(3))
         block = tg.checkpoint(lambda x: np.tanh(np.tanh(x @ W) @ W))
         block(x).sum().backward()         # W, which f closes over, gets its gradient too
+        W.grad.shape                      # (3, 3)
 
-    f takes anything, returns a Tensor or a tuple (an RNNOutput, say), and must do the same when
-    called again. Gradients reach its arguments and everything older that it uses, under backward,
-    grad and create_graph.
+    f takes anything, returns a Tensor or a tuple of any shapes (an RNNOutput, say), and must do the
+    same when called again. Gradients reach its arguments and everything older that it uses, under
+    backward, grad and create_graph. Raises NoGradientError on the way back where f gives another
+    result than before, and at once where f makes a leaf.
     """
 
     @functools.wraps(f)
@@ -250,7 +258,7 @@ def detach(state: Any) -> Any:
 
         out = rnn(x)
         state = tg.detach(out.state)         # for the next chunk: rnn(x, state)
-        tg.cross_entropy(rnn(x, state).outputs, targets).backward()
+        tg.mse(rnn(x, state).last, target).backward()
 
     state  a Tensor, or a nest of Tensors such as a state, of any shape; arrays stay as they are
     A cut in every `truncate` steps of one call is the layer's own `truncate=`. Raises nothing of
@@ -263,10 +271,11 @@ def no_grad() -> Any:
     """Record nothing inside.
 
         with tg.no_grad():
-            y = layer(x)          # y.requires_grad is False
+            y = layer(x).last
+        y.requires_grad           # False
 
     Also a decorator (`@tg.no_grad()`). The state before is restored on the way out, after an
-    exception too. Affects this thread only.
+    exception too. Affects this thread only. Raises nothing of its own.
     """
     return recording(tracking=False)
 
@@ -277,7 +286,7 @@ def detect_nonfinite() -> Any:
         with tg.detect_nonfinite():
             layer(x).outputs.sum().backward()
 
-    Raises NonFiniteError that names the operation, its shapes, its place in the network and the
+    Raises NonFiniteError, which names the operation, its shapes, its place in the network and the
     line that made it. One pass over every array inside the block, nothing outside it.
     """
 

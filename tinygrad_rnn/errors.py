@@ -13,79 +13,186 @@ from typing import Any
 
 
 class TinygradError(Exception):
-    """What every error of this package derives from."""
+    """What every error of this package derives from.
+
+        tg.RNNCell(3, 4)                             # raises TinygradError, here an RngError
+
+    Each is also the built-in error that fits, and says what was expected and what to do next.
+    """
 
 
 class ShapeError(TinygradError, ValueError):
-    """Shapes, lengths, batch sizes or choices that do not fit."""
+    """Shapes, lengths, batch sizes or choices that do not fit.
+
+        tg.Linear(3, 4, rng=0)(np.ones(2))           # raises ShapeError
+
+    A ValueError, too.
+    """
 
 
 class DtypeError(TinygradError, TypeError):
-    """A dtype that cannot do what was asked: integers have no gradient."""
+    """A dtype that cannot do what was asked: integers have no gradient.
+
+        tg.Parameter([1, 2])                         # raises DtypeError
+
+    A TypeError, too.
+    """
 
 
 class ConversionError(TinygradError, TypeError):
-    """Something would turn a Tensor into a plain array, and so lose its graph."""
+    """Something would turn a Tensor into a plain array, and so lose its graph.
+
+        np.asarray(tg.Tensor([1.0]))                 # raises ConversionError
+
+    A TypeError, too. `.data` and `.numpy()` are the ways out.
+    """
 
 
 class InplaceError(TinygradError, TypeError):
-    """An attempt to change a Tensor's elements in place."""
+    """An attempt to change a Tensor's elements in place.
+
+        x = tg.Tensor([1.0, 2.0])
+        x[0] = 3.0                                   # raises InplaceError
+
+    A TypeError, too.
+    """
 
 
 class MissingRuleError(TinygradError, TypeError):
-    """A function, argument or keyword for which no VJP is registered."""
+    """A function, argument or keyword for which no VJP is registered.
+
+        np.fft.fft(tg.Tensor([1.0, 2.0]))            # raises MissingRuleError
+
+    A TypeError, too. `tg.defvjp` registers one.
+    """
 
 
 class RuleError(TinygradError, ValueError):
-    """A VJP that is registered wrongly, or that returned the wrong shape."""
+    """A VJP that is registered wrongly, or that returned the wrong shape.
+
+        tg.defvjp(np.tanh, lambda g, y: g)           # raises RuleError: tanh has no argument y
+
+    A ValueError, too.
+    """
 
 
 class GraphFreedError(TinygradError, RuntimeError):
-    """The graph was already walked back, and what it kept was freed."""
+    """The graph was already walked back, and what it kept was freed.
+
+        loss.backward()
+        loss.backward()                              # raises GraphFreedError
+
+    A RuntimeError, too. `backward(retain_graph=True)` keeps the graph.
+    """
 
 
 class NoGradientError(TinygradError, RuntimeError):
-    """A gradient was asked of something that has none."""
+    """A gradient was asked of something that has none.
+
+        tg.Tensor(1.0).backward()                    # raises NoGradientError: it is a constant
+
+    A RuntimeError, too.
+    """
 
 
 class NotScalarError(TinygradError, ValueError):
-    """A gradient was asked of a Tensor with several elements, and no cotangent was given."""
+    """A gradient was asked of a Tensor with several elements, and no cotangent was given.
+
+        tg.Parameter([1.0, 2.0]).backward()          # raises NotScalarError
+
+    A ValueError, too.
+    """
 
 
 class UnusedInputError(TinygradError, ValueError):
-    """A gradient was asked for an input that the result does not depend on."""
+    """A gradient was asked for an input that the result does not depend on.
+
+        tg.grad(loss, [tg.Parameter(np.ones(2))])    # raises UnusedInputError
+
+    A ValueError, too.
+    """
 
 
 class NonFiniteError(TinygradError, ArithmeticError):
-    """A NaN or an infinity appeared where one was looked for."""
+    """A NaN or an infinity appeared where one was looked for.
+
+        b = tg.Parameter(np.ones(2))
+        b.grad = np.array([1.0, np.nan])
+        tg.clip_grad_norm([b], 1.0)                  # raises NonFiniteError
+
+    An ArithmeticError, too.
+    """
 
 
 class TraceError(TinygradError, TypeError):
-    """A value was read while a step was being traced."""
+    """A value was read while a step was being traced.
+
+        class Reads(tg.RNNCell):
+            def step(self, x, h):
+                return -h if x.sum() > 0 else h
+
+        tg.RNN(Reads(3, 4, rng=0), scan=True)(tg.Tensor(x))       # raises TraceError
+
+    A TypeError, too. Also raised where `source()` is asked of a loop that was not traced yet.
+    """
 
 
 class CellError(TinygradError, TypeError, ValueError):
-    """A cell, or the state given to it, does not keep the contract of a cell."""
+    """A cell, or the state given to it, does not keep the contract of a cell.
+
+        tg.RNN(tg.Linear(3, 4, rng=0))               # raises CellError: a Linear is no cell
+
+    A TypeError and a ValueError, too.
+    """
 
 
 class RngError(TinygradError, TypeError):
-    """Something is drawn at random, and no seed or generator was given."""
+    """Something is drawn at random, and no seed or generator was given.
+
+        tg.RNNCell(3, 4)                             # raises RngError
+
+    A TypeError, too.
+    """
 
 
 class NoTimeError(TinygradError, ValueError):
-    """A question about time steps, of something that has none."""
+    """A question about time steps, of something that has none.
+
+        W = tg.Parameter(np.ones(2))
+        tg.contributions((W * W).sum(), W)           # raises NoTimeError: there is no loop
+
+    A ValueError, too.
+    """
 
 
 class FigureError(TinygradError, ValueError):
-    """A picture was asked for that cannot be drawn, or saved, like this."""
+    """A picture was asked for that cannot be drawn, or saved, like this.
+
+        tg.draw(cell).save("cell.png")               # raises FigureError
+
+    A ValueError, too.
+    """
 
 
 class FileFormatError(TinygradError, ValueError):
-    """A file that holds no weights, or other weights than are wanted; or what no file can hold."""
+    """A file that holds no weights, or other weights than are wanted; or what no file can hold.
+
+        tg.save("weights.pickle", cell)              # raises FileFormatError
+
+    A ValueError, too.
+    """
 
 
 class MissingExtraError(TinygradError, ImportError):
-    """A package that NumPy does without, and this function does not."""
+    """A package that NumPy does without, and this function does not.
+
+        try:
+            tg.export_onnx("net.onnx", rnn, inputs=3)
+        except tg.errors.MissingExtraError as error:
+            print(error)                             # where onnx is not installed
+
+    An ImportError, too.
+    """
 
 
 # ----- making a Tensor ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def sigmoid(x: Array) -> Array:
 
         tg.sigmoid(np.array([-1000.0, 0.0, 1000.0]))      # array([0. , 0.5, 1. ])
 
-    Any shape; the dtype is kept.
+    Any shape; the dtype is kept. Raises NumPy's TypeError for what is no array of numbers.
     """
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
@@ -31,7 +31,9 @@ defvjp(sigmoid, lambda g, out: g * (out * (1 - out)))
 def relu(x: Array) -> Array:
     """max(x, 0), elementwise. Its derivative at 0 is 0, as everywhere in the field.
 
-    tg.relu(np.array([-1.0, 2.0]))                     # array([0., 2.])
+        tg.relu(np.array([-1.0, 2.0]))                    # array([0., 2.])
+
+    Any shape; the dtype is kept. Raises NumPy's TypeError for what is no array of numbers.
     """
     return np.maximum(x, 0)
 
@@ -43,7 +45,9 @@ defvjp(relu, lambda g, out: g * (out > 0))
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), elementwise, without overflow: a smooth relu.
 
-    tg.softplus(np.array([0.0, 1000.0]))               # array([6.93e-01, 1.00e+03])
+        tg.softplus(np.array([0.0, 1000.0]))              # array([6.93e-01, 1.00e+03])
+
+    Any shape; the dtype is kept. Raises NumPy's TypeError for what is no array of numbers.
     """
     return np.logaddexp(x, 0)
 
@@ -55,7 +59,10 @@ defvjp(softplus, lambda g, x0: g * sigmoid(x0))
 def softmax(x: Array, axis: int = -1) -> Array:
     """exp(x) / sum(exp(x)) along an axis: positive, summing to 1, without overflow.
 
-    tg.softmax(np.array([0.0, 0.0]))                   # array([0.5, 0.5])
+        tg.softmax(np.array([0.0, 0.0]))                  # array([0.5, 0.5])
+
+    Any shape, which stays. Raises NumPy's AxisError for an axis that x does not have, and its
+    ValueError where that axis has no elements.
     """
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
@@ -72,7 +79,9 @@ defvjp(softmax, _softmax_vjp, bind=one_axis(-1))
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """log(softmax(x)) along an axis, exact where softmax itself would round to 0.
 
-    tg.log_softmax(np.array([0.0, 1000.0]))            # array([-1000.,     0.])
+        tg.log_softmax(np.array([0.0, 1000.0]))           # array([-1000.,     0.])
+
+    Any shape, which stays. Raises as `softmax`: NumPy's AxisError and ValueError.
     """
     shifted = x - np.max(x, axis=axis, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
@@ -91,7 +100,8 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
 
         tg.logsumexp(np.array([1000.0, 1000.0]))           # 1000.6931...
 
-    Of nothing but -inf it is -inf, with gradient 0.
+    Any shape; the axes go, or stay with length 1 by keepdims. Of nothing but -inf it is -inf, with
+    gradient 0. Raises as `softmax`: NumPy's AxisError and ValueError.
     """
     top = np.max(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
@@ -118,7 +128,9 @@ def layer_norm(
 
         tg.layer_norm(np.array([1.0, 3.0]))                # array([-0.999995,  0.999995])
 
-    gain, bias  arrays that broadcast with x, or None. eps keeps a vector of equal elements finite.
+    x           any shape, which stays
+    gain, bias  arrays that broadcast with x, or None. eps keeps a vector of equal elements finite
+    Raises ShapeError where Tensors do not broadcast (ValueError of plain arrays), NumPy's AxisError.
     """
     centred = x - np.mean(x, axis=axis, keepdims=True)
     out = centred / np.sqrt(np.mean(centred * centred, axis=axis, keepdims=True) + eps)

@@ -13,7 +13,11 @@ from .functions import generator as generator
 def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.float64) -> np.ndarray:
     """Uniform in (-limit, limit).
 
-    tg.init.uniform(0, (2, 3), 0.1)      # six numbers between -0.1 and 0.1
+        tg.init.uniform(0, (2, 3), 0.1).shape          # (2, 3)
+
+    rng    an int seed or a numpy Generator, as everywhere in here
+    shape  any shape
+    Raises RngError without rng, NumPy's ValueError for a negative limit.
     """
     return generator(rng).uniform(-limit, limit, shape).astype(dtype)
 
@@ -23,7 +27,9 @@ def normal(
 ) -> np.ndarray:
     """Normally distributed around 0; `scale` is the standard deviation.
 
-    tg.init.normal(0, (2, 3)).shape      # (2, 3)
+        tg.init.normal(0, (2, 3)).shape                # (2, 3)
+
+    Any shape. Raises RngError without rng.
     """
     return (scale * generator(rng).standard_normal(shape)).astype(dtype)
 
@@ -34,7 +40,8 @@ def glorot(rng: Any, shape: tuple[int, int], gates: int = 1, dtype: Any = np.flo
         tg.init.glorot(0, (3, 4)).shape                # (3, 4)
         tg.init.glorot(0, (3, 4), gates=3).shape       # (3, 12)
 
-    Several gates stand side by side, each drawn as a matrix of this shape.
+    Several gates stand side by side, each drawn as a matrix of this shape. Raises RngError without
+    rng.
     """
     if np.shape(shape) != (2,):
         raise wrong_size("glorot(rng, shape)", "shape, a pair (inputs, outputs)", shape)
@@ -50,7 +57,8 @@ def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> 
         np.allclose(V @ V.T, np.eye(4))      # True
 
     Such a recurrent matrix neither shrinks nor stretches the state (Saxe 2013). Each gate has its
-    own: one joint orthogonal matrix of (size, gates * size) would shrink each of them.
+    own: one joint orthogonal matrix of (size, gates * size) would shrink each of them. Raises
+    RngError without rng.
     """
     if np.shape(size) != ():
         raise wrong_size("orthogonal(rng, size)", "size, one int: the matrix is square", size)

@@ -20,9 +20,11 @@ class Parameter(Tensor):
     """A Tensor that is learnt: it needs a gradient, and Modules find it.
 
         b = tg.Parameter(np.zeros(3))
+        (b * b + b).sum().backward()
         b.data = b.data - 0.1 * b.grad      # what an optimiser does
+        b.data                              # array([-0.1, -0.1, -0.1])
 
-    Raises DtypeError for integers.
+    Any shape. Raises DtypeError for integers, ConversionError for a Tensor with a gradient.
     """
 
     __slots__ = ()
@@ -47,11 +49,16 @@ class Module:
             def __init__(self, rng):
                 self.layers = [tg.Linear(2, 3, "tanh", rng=rng), tg.Linear(3, 1, rng=rng)]
 
-        list(Net(np.random.default_rng(0)).named_parameters())
-        # ['layers.0.W', 'layers.0.b', 'layers.1.W', 'layers.1.b']
+        net = Net(np.random.default_rng(0))
+        list(net.named_parameters())  # ['layers.0.W', 'layers.0.b', 'layers.1.W', 'layers.1.b']
+        len(net.parameters())         # 4
+        net.load_state_dict(net.state_dict())                 # a dict of arrays, by name
+        net.eval().training           # False
+        net.train().zero_grad()
 
     Subclasses need not call `super().__init__()`. `.training` is True until `eval()`: what differs
-    in training, such as dropout, asks for it.
+    in training, such as dropout, asks for it. Parameters may have any shapes. Raises ShapeError
+    where two of them get the same name, by dots in the key of a dict.
     """
 
     training = True
@@ -85,9 +92,9 @@ class Module:
     def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
         """Set all Parameters from `state_dict()`'s form.
 
-        Names and shapes must match exactly, and all must be real numbers: otherwise ShapeError
-        lists every difference, and no Parameter has changed. Arrays are converted to the
-        Parameters' dtypes; NonFiniteError for a number that such a dtype cannot hold.
+        Names and shapes must match exactly, and all must be real numbers. Arrays are converted to
+        the Parameters' dtypes. Raises ShapeError, which lists every difference, and NonFiniteError
+        for a number that such a dtype cannot hold; no Parameter has changed then.
         """
         own = self.named_parameters()
         new = matched(own, arrays)
@@ -98,7 +105,7 @@ class Module:
     def astype(self, dtype: Any) -> Any:
         """Convert every Parameter in place, and return the module itself.
 
-            net = Net(rng=0).astype(np.float32)
+            model.astype(np.float32).layer.cell.V.dtype == np.float32       # True
 
         They stay the same objects, so optimisers made before go on with them. Gradients become
         None. Arrays that are no Parameters (constants, data) stay as they are. Raises DtypeError
@@ -215,7 +222,7 @@ class Linear(Module):
     inputs, outputs  sizes; .W is (inputs, outputs), .b is (outputs,) or None with bias=False
     activation       tanh, relu, sigmoid, identity or a callable; None: identity
     rng              an int seed or a numpy Generator, required
-    Raises ShapeError for x of another width.
+    Raises RngError without rng, ShapeError for x of another width.
     """
 
     def __init__(
@@ -244,15 +251,15 @@ class Linear(Module):
 class Embedding(Module):
     """A learnt vector for each of `count` things: row i of W stands for number i.
 
-        embedding = tg.Embedding(50, 8, rng=0)           # 50 characters, 8 features each
+        embedding = tg.Embedding(50, 8, rng=0)           # of 50 characters, 8 features each
         embedding(np.array([[3, 3], [7, 0]])).shape      # (2, 2, 8)
 
     The same as one-hot vectors times W, without making them. In the gradient the uses of a row add
     up, and rows not used get 0. W (count, size) starts normally distributed, with variance 1.
 
     rng   an int seed or a numpy Generator, required
-    Raises DtypeError for indices that are not integers, ShapeError for one that is not in
-    0..count-1, in padding too: give 0 there.
+    Raises RngError without rng, DtypeError for indices that are not integers, ShapeError for one
+    that is not in 0..count-1, in padding too: give 0 there.
     """
 
     def __init__(self, count: int, size: int, rng: Any = None, dtype: Any = np.float64) -> None:

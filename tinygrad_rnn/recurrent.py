@@ -36,7 +36,20 @@ from .vjp import Array
 
 
 class RNNOutput(NamedTuple):
-    """What a layer returns, always these four."""
+    """What a layer returns, always these four.
+
+        out = rnn(x, lengths=[5, 2], return_states=True)
+        out.outputs.shape, out.last.shape, out.state.shape, out.states.shape
+        # (5, 2, 4), (2, 4), (2, 4), (5, 2, 4)
+        type(out).__name__                        # 'RNNOutput'
+
+    outputs  (T, N, H), in the order of the input's time; 0 in padding
+    last     (N, H), the output at the last valid step in the direction of travel
+    state    the final state, as the cell's: give it to the next call to go on
+    states   (T, ...), the state after every step, where return_states asked for it; else None
+    A loss, or a Linear, takes one of them: it raises ShapeError for the whole. Raises nothing of its
+    own.
+    """
 
     outputs: Any  # (T, N, H), in the order of the input's time; 0 in padding
     last: Any  # (N, H), the output at the last valid step in the direction of travel
@@ -49,6 +62,9 @@ class Layer(Module):
 
     def stream(self, batch_shape: tuple[int, ...] = (), state: Any = None) -> Stream:
         """A Stream: give steps as they arrive, and get each output at once.
+
+            stream = rnn.stream(batch_shape=(2,))
+            stream.push(x[0]).shape                   # (2, 4)
 
         Raises CellError where a part reads backwards: it would have to know the future.
         """
@@ -72,7 +88,8 @@ class RNN(Layer):
                  way back. Memory for time: the same numbers
     reverse      True runs from the last step to the first; outputs stay aligned with x
     train_state  True makes the initial state a Parameter, `.start`, shared by all rows of a batch
-    The layer holds no hidden state: state goes in and comes out.
+    The layer holds no hidden state: state goes in and comes out. Shapes, and what a call raises,
+    are said at the call: x (T, N, C) to outputs (T, N, H). Raises CellError for what is no cell.
     """
 
     def __init__(
@@ -108,12 +125,24 @@ class RNN(Layer):
         return show.source(self.traced.plan(self.name), self.name)
 
     def plan(self) -> str:
-        """A table of the last traced call: each operation, where it runs (once, before, in or after
-        the loop), and why. Raises TraceError where no call was traced yet."""
+        """A table of the last traced call: each operation, where it runs, and why.
+
+            rnn = tg.RNN(tg.GRUCell(3, 4, rng=0), scan=True)
+            rnn(np.ones((5, 2, 3)))
+            print(rnn.plan())         # once, before, in or after the loop
+
+        Raises TraceError where no call was traced yet.
+        """
         return show.table(self.traced.plan(self.name))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
-        """The state before the first step: the cell's (zeros by default), or the trained one."""
+        """The state before the first step: the cell's (zeros by default), or the trained one.
+
+            rnn.initial_state((2,)).shape             # (2, 4)
+
+        batch_shape  (N,), or () for one sequence; dtype None: that of the parameters
+        Raises as the cell's own: CellError where it defines no state.
+        """
         if self.start is None:
             return self.cell.initial_state(batch_shape, dtype)
         rows = map_tree(lambda p: np.broadcast_to(p, (*batch_shape, *p.shape)), self.start)
@@ -141,7 +170,8 @@ class RNN(Layer):
         reset          (T, N) booleans: before such a step the row's state is `initial_state` again
         return_states  also keep the state after every step
 
-        Raises ShapeError (x, lengths, mask, the state's batch), CellError (what step returned).
+        Raises ShapeError (x, lengths, mask, reset, the state's shapes and dtypes), CellError (the
+        state's form, what step returned), TraceError (with scan, a step that reads values).
         """
         if isinstance(x, RNNOutput):
             raise errors.whole_output(self.name)
@@ -316,7 +346,9 @@ class BiRNN(Layers):
     The state is a pair (forward, backward). `last` merges the forward output at the last valid step
     with the backward output at the first: each has then seen the whole sequence. (`outputs[-1]` is
     something else: its backward half has seen one step.) `reset` counts in each direction of
-    travel; for sequences packed one after another use lengths. Source: tutorial 1, section 2.4.3.
+    travel; for sequences packed one after another use lengths. Shapes: x (T, N, C) to outputs
+    (T, N, 2H), or (T, N, H) where they are not joined. Raises ShapeError for merge, and where merge
+    finds unequal widths, CellError for what is no cell. Source: tutorial 1, section 2.4.3.
     """
 
     def __init__(
@@ -346,7 +378,7 @@ class BiRNN(Layers):
         reset: Array = None,
         return_states: bool = False,
     ) -> RNNOutput:
-        """Both directions, merged. Arguments as for RNN; state is a pair, states too."""
+        """Both directions, merged. Arguments and errors as for RNN; state is a pair, states too."""
         if state is not None and not (isinstance(state, tuple) and len(state) == 2):
             raise errors.wrong_state_form("BiRNN", "a pair (forward, backward)", summary(state))
         forward, backward = (
@@ -378,8 +410,8 @@ class Chain(Layers):
     A layer with `initial_state` is recurrent; any other callable is applied to all steps at once.
     The state is a tuple, one entry for each recurrent layer. Outputs in padding are 0 after every
     layer from the first recurrent one on. `last` is that of the last recurrent layer, passed
-    through what follows it. `chain.scan = True` sets all loops in it. Raises CellError without a
-    recurrent layer.
+    through what follows it. `chain.scan = True` sets all loops in it. Shapes: x (T, N, C) to outputs
+    (T, N, K) of the last layer. Raises CellError without a recurrent layer, and for what is no layer.
     """
 
     def __init__(self, *layers: Any) -> None:
@@ -401,7 +433,7 @@ class Chain(Layers):
     def __call__(
         self, x: Array, state: Any = None, lengths: Array = None, mask: Array = None, **options: Any
     ) -> RNNOutput:
-        """All layers in turn. Arguments as for RNN; state is a tuple, states too."""
+        """All layers in turn. Arguments and errors as for RNN; state is a tuple, states too."""
         count = len(self._recurrent)
         if state is not None and not (isinstance(state, tuple) and len(state) == count):
             expected = f"a tuple, one for each of {count} recurrent layers"
@@ -445,7 +477,8 @@ def generate(
     state       to start from (an encoder's, say); None: the cell's initial state
     rng         an int seed or a numpy Generator, required: handed to next_input
 
-    Returns an RNNOutput of all steps. Raises ShapeError, CellError, RngError.
+    Returns an RNNOutput of all steps. Raises ShapeError (steps, and inputs that do not fit the
+    cell), CellError for what is no cell, RngError without rng.
     """
     rng = init.generator(rng)
     _count("steps", steps or 0)

@@ -17,10 +17,12 @@ from .vjp import Array
 class Stream:
     """A layer fed step by step; nothing is recorded for gradients.
 
-        stream = tg.RNN(tg.RNNCell(3, 4, rng=0)).stream(batch_shape=(2,))
+        stream = tg.Stream(tg.RNN(tg.RNNCell(3, 4, rng=0)), batch_shape=(2,))
         stream.push(np.ones((2, 3))).shape           # (2, 4): the output of one step
         stream.push(np.ones((7, 2, 3))).shape        # (7, 2, 4): of a chunk, time first
+        stream.reset([0])                            # this row of the batch starts again
 
+    `layer.stream(batch_shape)` makes the same.
     `.state` is the state after the last step, None before the first: then it starts from the
     layer's initial state. The same numbers as one run over all steps gives. Raises CellError for a
     layer that reads backwards: it would have to know the future.
@@ -51,7 +53,10 @@ class Stream:
         return out.outputs[0] if step else out.outputs
 
     def reset(self, rows: Array = None) -> None:
-        """The initial state again: in these rows of the batch (indices or booleans), or in all."""
+        """The initial state again: in these rows of the batch (indices or booleans), or in all.
+
+        Raises NumPy's IndexError for rows that there are not.
+        """
         if rows is None or self.state is None:
             self.state = None
             return

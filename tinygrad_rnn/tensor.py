@@ -46,8 +46,9 @@ class Tensor:
 
     `array` is copied and frozen: changing an element raises, so no gradient can go wrong later.
     Anything of any shape that NumPy takes; floats keep their dtype, `dtype=` converts. Integers and
-    booleans are constants: DtypeError if they ask for a gradient. NumPy's functions, operators and
-    methods work as on ndarrays.
+    booleans are constants. NumPy's functions, operators and methods work as on ndarrays. Raises
+    DtypeError where those ask for a gradient, and for what holds no real numbers; ConversionError
+    for a Tensor with a gradient of its own, and for masked arrays.
     """
 
     __slots__ = ("__weakref__", "_data", "_key")
@@ -113,7 +114,13 @@ class Tensor:
         return array
 
     def numpy(self) -> np.ndarray:
-        """A copy of the values that may be changed."""
+        """A copy of the values that may be changed.
+
+            values = layer(tg.Tensor(x)).last.numpy()
+            values[0, 0] = 1.0        # no Tensor changes
+
+        Raises TraceError while a step is traced.
+        """
         return self.data.copy()
 
     def item(self) -> Any:
@@ -149,14 +156,15 @@ class Tensor:
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add the gradient of this Tensor to `.grad` of every leaf that it depends on.
 
-            loss = ((layer(x).outputs - target) ** 2).mean()
+            loss = ((layer(x).last - target) ** 2).mean()
             loss.backward()
-            layer.cell.V.grad         # an ndarray of V's shape
+            layer.cell.V.grad.shape   # (4, 4): an ndarray of V's shape
 
         `gradient` is the cotangent, of this Tensor's shape; it may be left out where there is one
         element. The graph is freed on the way: a second call raises GraphFreedError unless the
         first had `retain_graph=True`. Gradients add up over calls; set `.grad = None` in between.
-        Raises NoGradientError where nothing needs a gradient, NotScalarError without a cotangent.
+        Raises NoGradientError where nothing needs a gradient, NotScalarError without a cotangent,
+        ShapeError for one of another shape.
         """
         for (leaf, _), g in pull(seed(self, gradient), retain=retain_graph).items():
             assert isinstance(leaf, Leaf)
@@ -164,7 +172,12 @@ class Tensor:
             leaf.grad = g if leaf.grad is None else np.asarray(leaf.grad + g)
 
     def detach(self) -> Any:
-        """The same values without their history: no gradient flows through the result."""
+        """The same values without their history: no gradient flows through the result.
+
+            layer(tg.Tensor(x)).last.detach().requires_grad      # False
+
+        Raises nothing of its own.
+        """
         return apply(detach, self)
 
     def astype(self, dtype: Any) -> Any:

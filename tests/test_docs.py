@@ -28,9 +28,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tinygrad_rnn as tg
 from tinygrad_rnn.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(tg.__file__).parent  # elsewhere where the package is installed without the checkout
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")]
@@ -86,7 +88,8 @@ def test_quoted_lines_are_in_the_file(page):
     for kind, code in blocks(page):
         if kind.startswith("python source "):
             file = kind.removeprefix("python source ")
-            assert code in read(file), f"not in {file}:\n{code}"
+            text = (PACKAGE.parent / file).read_text(encoding="utf-8")
+            assert code in text, f"not in {file}:\n{code}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -141,8 +144,8 @@ def test_files_that_a_page_names_exist(page):
     text = read(page)
     named = re.findall(r"`([\w./-]+\.(?:py|md|svg|csv|toml))`", text)
     named += re.findall(r"python3? ((?:examples|benchmarks|docs|tests)/[\w./]+\.py)", text)
-    places = (ROOT, ROOT / "tinygrad_rnn", (ROOT / page).parent)
-    houses = [path for path in (ROOT / "tinygrad_rnn").iterdir() if path.is_dir()]
+    places = (ROOT, PACKAGE.parent, PACKAGE, (ROOT / page).parent)
+    houses = [path for path in PACKAGE.iterdir() if path.is_dir()]
     for name in named:
         own = name.startswith(("my_", "path/"))  # the reader's own file
         assert own or any((place / name).exists() for place in (*places, *houses)), name

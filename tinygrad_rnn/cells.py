@@ -112,7 +112,8 @@ class RNNCell(Cell):
     bias            False leaves b out (it is None)
     rng             an int seed or a numpy Generator, required
     Parameters: U (C, H), V (H, H), b (H,), the weights that every time step shares (the second
-    tutorial's W_ax, W_aa, b_a). Raises RngError without rng, ShapeError for x of another width.
+    tutorial's W_ax, W_aa, b_a). Raises RngError without rng, ShapeError for another activation, and
+    for x of another width.
     Source: Elman 1990; tutorial 1, section 2.4.1.
     """
 

@@ -30,7 +30,7 @@ def grad(
         (dx,) = tg.grad(x**3, [x], create_graph=True)     # 12
         (ddx,) = tg.grad(dx, [x])                         # 12, the derivative of 3 x**2
 
-    y             a Tensor; `gradient` is its cotangent, of its shape, which one element may leave out
+    y             a Tensor; `gradient` is its cotangent, of its shape; not needed for one element
     inputs        a Tensor or several of any shapes, leaves or not
     create_graph  record the way back too, so that the gradients have gradients
     retain_graph  keep the graph for another call; None: as create_graph

@@ -33,9 +33,10 @@ def to_torch(layer: Module) -> dict[str, np.ndarray]:
     layer   an RNN or BiRNN of RNNCell (tanh or relu), LSTMCell or GRUCell, or a stack of such with
             a list `.layers`; in PyTorch a stack is num_layers=, and relu nonlinearity="relu". Or a
             Linear without activation, or an Embedding
-    Our b becomes bias_ih. bias_hh is 0 but for a GRU's candidate, where it is b_n. PyTorch's state
-    stacks ours, (layers * directions, N, H): layer by layer, the forward one first.
-    Raises CellError for what PyTorch cannot express. Source: the documentation of torch.nn.GRU.
+    Our U (C, kH) becomes weight_ih (kH, C), V weight_hh, b bias_ih. bias_hh is 0 but for a GRU's
+    candidate, where it is b_n. PyTorch's state stacks ours, (layers * directions, N, H): layer by
+    layer, the forward one first. Raises CellError for what PyTorch cannot express. Source: the
+    documentation of torch.nn.GRU.
     """
     if type(layer) in FLAT:
         bias = getattr(layer, "b", None)
@@ -58,11 +59,13 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
         twin = torch.nn.LSTM(3, 4)
         rnn = tg.RNN(tg.LSTMCell(3, 4, rng=0))
         tg.from_torch(rnn, twin.state_dict())   # rnn computes what twin does
+        np.allclose(rnn.cell.U.data.T, twin.weight_ih_l0.detach().numpy())      # True
 
     layer   as for to_torch; it is changed in place, and its Parameters keep their dtypes
     arrays  by PyTorch's names, arrays or tensors that need no gradient, such as a state_dict();
             a prefix that all names share, as in "encoder.rnn.weight_ih_l0", is dropped
-    The two biases are added, since only their sum matters.
+    Shapes are PyTorch's: weight_ih (kH, C) for our U (C, kH). The two biases are added, since only
+    their sum matters.
     Raises CellError as to_torch, ShapeError with every name or shape that differs, NonFiniteError
     for a number that a Parameter's dtype cannot hold; nothing has changed then.
     Source: the documentation of torch.nn.GRU.

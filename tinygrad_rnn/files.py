@@ -57,7 +57,8 @@ def save(path: PathLike, module: Any) -> None:
     The same weights in the same order give the same bytes. A new file takes the old one's place
     only when it is complete: a crash in between loses nothing. safetensors has no checksum, so one
     is written into its metadata (npz has its own). Raises FileFormatError for another suffix, and
-    for what a file cannot hold. Sources: numpy.lib.format; https://huggingface.co/docs/safetensors.
+    for what a file cannot hold, OSError where nothing can be written. Sources: numpy.lib.format;
+    https://huggingface.co/docs/safetensors.
     """
     path = as_path(path)
     _, write = _format(path)
@@ -74,13 +75,15 @@ def load(path: PathLike, module: Any) -> Any: ...
 def load(path: PathLike, module: Any = None) -> Any:
     """Read weights from a file into a module, or, without one, as a dict of arrays.
 
-        rnn = tg.load("rnn.npz", tg.RNN(tg.GRUCell(3, 4, rng=0)))
-        tg.from_torch(rnn, tg.load("twin.safetensors"))
+        tg.save("rnn.npz", tg.RNN(tg.GRUCell(3, 4, rng=0)))
+        rnn = tg.load("rnn.npz", tg.RNN(tg.GRUCell(3, 4, rng=1)))
+        sorted(tg.load("rnn.npz"))             # ['cell.U', 'cell.V', 'cell.b', 'cell.b_n']
 
-    path     ends with .npz or .safetensors, whoever wrote it
+    path     ends with .npz or .safetensors, whoever wrote it; arrays have any shapes
     module   what has `state_dict()` and `load_state_dict()`; it is changed in place, and returned
     Raises FileFormatError for a file that is damaged, or not what its suffix says; with a module
     also where names, shapes or dtypes differ: all that differs is listed, and the module untouched.
+    OSError for a file that is not there, or cannot be read.
     Memory for an array is asked for only once the file is seen to be that long, so compressed npz
     files are refused. safetensors' BF16 comes as float32, which has the same values.
     """

@@ -130,7 +130,8 @@ def layer_norm(
 
     x           any shape, which stays
     gain, bias  arrays that broadcast with x, or None. eps keeps a vector of equal elements finite
-    Raises ShapeError where Tensors do not broadcast (ValueError of plain arrays), NumPy's AxisError.
+    Raises ShapeError where Tensors do not broadcast (ValueError of plain arrays), NumPy's
+    AxisError.
     """
     centred = x - np.mean(x, axis=axis, keepdims=True)
     out = centred / np.sqrt(np.mean(centred * centred, axis=axis, keepdims=True) + eps)

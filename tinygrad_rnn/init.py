@@ -57,8 +57,8 @@ def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> 
         np.allclose(V @ V.T, np.eye(4))      # True
 
     Such a recurrent matrix neither shrinks nor stretches the state (Saxe 2013). Each gate has its
-    own: one joint orthogonal matrix of (size, gates * size) would shrink each of them. Raises
-    RngError without rng.
+    own: one joint orthogonal matrix of that shape would shrink each of them. Raises RngError
+    without rng.
     """
     if np.shape(size) != ():
         raise wrong_size("orthogonal(rng, size)", "size, one int: the matrix is square", size)

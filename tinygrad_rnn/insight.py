@@ -35,9 +35,16 @@ from .vjp import Array
 class Contributions:
     """The gradient of one shared weight, as the sum of what each time step contributes.
 
+        parts = tg.contributions(loss, rnn.cell.V)
+        parts                        # Contributions(5 steps of cell.V, each (4, 4); .draw())
+        parts.steps.shape            # (5, 4, 4)
+        parts.shares.sum() + parts.outside_share         # 1.0
+        parts.draw(names="abcde").save("parts.svg")
+
     steps    (T, *shape): what the uses of the weight at step t contribute
     outside  (*shape): what its uses outside of all loops contribute (a readout's, say)
     total    their sum: the gradient, to rounding
+    Raises nothing of its own.
     """
 
     def __init__(self, steps: np.ndarray, outside: np.ndarray, name: str = "") -> None:
@@ -55,8 +62,10 @@ class Contributions:
 
     @property
     def shares(self) -> np.ndarray:
-        """(T,): how much of the gradient each step makes, along its direction; with `outside`'s
-        share they add up to 1. Negative: it pulls the other way."""
+        """(T,): how much of the gradient each step makes, along its direction.
+
+        With `outside_share` they add up to 1. Negative: it pulls the other way.
+        """
         return self._shares(self.steps)
 
     @property
@@ -73,6 +82,7 @@ class Contributions:
         """Bars: each step's share of the gradient, and its size beside it.
 
         names  what to write below each step, characters say; None: its number
+        Raises FigureError for another number of names, and for a lang that there is not.
         """
         title = say("What each time step contributes to the gradient of {name}", lang,
                     name=self.name or say("the weight", lang))  # fmt: skip
@@ -90,7 +100,7 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
         out = rnn(x)
         loss = tg.mse(out.last, target)
         parts = tg.contributions(loss, rnn.cell.V)
-        parts.steps.shape                  # (T, H, H)
+        parts.steps.shape                  # (5, 4, 4): (T, H, H)
         parts.total                        # what loss.backward() puts into rnn.cell.V.grad
         parts.draw()                       # a bar for each step
 
@@ -101,8 +111,9 @@ def contributions(loss: Tensor, parameter: Tensor) -> Contributions:
     A step's uses add up, also over layers and calls that share the weight; so do the directions of
     a BiRNN, at the time of their input. A loop inside of a cell's step counts in that step. T is
     that of the longest loop. Works with scan, checkpoint, truncation and lengths, and with a loop
-    of your own over a Tensor, `for x_t in x` (there T is the last step that the loss sees). Raises
-    UnusedInputError, GraphFreedError, NotScalarError, and NoTimeError where there is no loop.
+    of your own over a Tensor, `for x_t in x` (there T is the last step that the loss sees). The
+    result's steps are (T, *shape). Raises UnusedInputError, GraphFreedError, NotScalarError,
+    NoGradientError for what is no Tensor, and NoTimeError where there is no loop.
     Source: tutorial 2, "RNNの展開": W_aa acts on every step, so its gradient is a sum over them.
     """
     if not isinstance(parameter, Tensor):
@@ -145,20 +156,38 @@ def name_of(graph: Unfolded, goal: Key) -> str:
 
 
 class Flow(np.ndarray):
-    """One number for each time step, as an array; `.draw()` shows it."""
+    """One number for each time step, as an array (T,); `.draw()` shows it.
+
+        out = rnn(x, return_states=True)
+        flow = tg.gradient_flow((out.last**2).sum(), out)
+        flow.shape                   # (5,)
+        flow.draw(name="tanh RNN").save("flow.svg")
+
+    Raises nothing of its own.
+    """
 
     shows = "How large the gradient is at each time step"
 
     def draw(self, lang: str = "en", name: str = "", **others: Any) -> Figure:
         """A curve over time, on a logarithmic axis; others (name=Flow) go into the same picture.
 
-        flow.draw(name="tanh RNN", LSTM=lstm_flow, GRU=gru_flow)
+            out = tg.RNN(tg.LSTMCell(3, 4, rng=0))(x, return_states=True)
+            lstm_flow = tg.gradient_flow((out.last**2).sum(), out)
+            lstm_flow.draw(name="LSTM", identical=lstm_flow)
+
+        Raises FigureError for a lang that there is not.
         """
         return compare({name: self, **others}, lang=lang)
 
 
 class Jacobians(Flow):
-    """|dh_T/dh_t| for each time step t, as an array; `.draw()` shows it."""
+    """|dh_T/dh_t| for each time step t, as an array (T,); `.draw()` shows it.
+
+        sizes = tg.state_jacobians(rnn, x)
+        sizes.shape, sizes[-1]       # (5,), 1.0
+
+    Raises nothing of its own.
+    """
 
     shows = "How much of a change of the state at t is left at the end"
 
@@ -179,7 +208,7 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
 
         out = rnn(x, return_states=True)
         loss = tg.mse(out.last, target)
-        tg.gradient_flow(loss, out)            # T numbers, as an array
+        tg.gradient_flow(loss, out).shape      # (5,): one number for each step
         tg.gradient_flow(loss, out).draw()
 
     loss    a Tensor with one element, whose graph was not freed (nothing is freed here)
@@ -189,8 +218,8 @@ def gradient_flow(loss: Tensor, output: RNNOutput) -> Flow:
     of a BiRNN both directions', of a Chain each layer's. Its gradient is the total one: through
     what the step makes of it (its output) and through all later steps. Where a row is padding its
     state is held, and the held state counts; a constant, such as zeros to start from, has none.
-    Raises NoTimeError without states, UnusedInputError for another network's output,
-    GraphFreedError, NotScalarError.
+    Returns a Flow (T,). Raises NoTimeError without states, UnusedInputError for another network's
+    output, GraphFreedError, NotScalarError, NoGradientError for a loss that is a constant.
     """
     graph = Unfolded(_one_number(loss), *states_in(output))
     values, parts = set(_values(graph, output)), dict[int, list[StatePart]]()
@@ -223,7 +252,8 @@ def state_jacobians(
 ) -> Jacobians:
     """|dh_T/dh_t| for each time step t, h_T being the last state: what is left of a change of h_t.
 
-        tg.state_jacobians(tg.RNN(tg.RNNCell(3, 4, rng=0)), x)     # T numbers; the last is 1
+        sizes = tg.state_jacobians(tg.RNN(tg.RNNCell(3, 4, rng=0)), x)
+        sizes.shape, sizes[-1]       # (5,), 1.0: T numbers
 
     layer, x  an RNN and its input, (T, N, C) or (T, C)
     state, options  as for the layer: lengths, mask, truncate, reset
@@ -231,7 +261,8 @@ def state_jacobians(
               grow), "fro", ...
     The mean over the rows of a batch. The state is the whole one (an LSTM's h and c side by side).
     Exact: each step's Jacobian, and their product. Time is the input's: a reverse RNN ends at
-    t = 0. Raises CellError for layers with several loops. Source: Pascanu 2013.
+    t = 0. Returns Jacobians (T,). Raises CellError for layers with several loops, ShapeError for an
+    x that does not fit, or has no rows. Source: Pascanu 2013.
     """
     if not isinstance(layer, RNN):
         raise errors.one_direction(type(layer).__name__)
@@ -291,12 +322,20 @@ def _jacobian(after: list[Any], before: list[Tensor], rows: int, size: int) -> n
 
 
 class Sensitivity(np.ndarray):
-    """(T, T): row t, column s is |dy_t/dx_s|, as an array; `.draw()` shows it."""
+    """(T, T): row t, column s is |dy_t/dx_s|, as an array; `.draw()` shows it.
+
+        seen = tg.sensitivity(rnn, x)
+        seen.shape, seen[0, 1:].max()       # (5, 5), 0.0: outputs see the past alone
+        seen.draw(names="abcde").save("seen.svg")
+
+    Raises nothing of its own.
+    """
 
     def draw(self, lang: str = "en", names: Any = None) -> Figure:
         """A heat map: an RNN fills a triangle, since it sees the past; a BiRNN fills the square.
 
         names  a label for each time step, characters say; None: its number
+        Raises FigureError for another number of names, and for a lang that there is not.
         """
         title = say("How strongly output t depends on input s", lang)
         x, y = say("input at s", lang), say("output at t", lang)
@@ -306,12 +345,15 @@ class Sensitivity(np.ndarray):
 def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **options: Any) -> Any:
     """|dy_t/dx_s| for each output t and each input s: who sees what?
 
-        tg.sensitivity(rnn, x)             # (T, T); zeros above the diagonal
-        tg.sensitivity(birnn, x).draw()    # a full square
+        seen = tg.sensitivity(rnn, x)
+        seen.shape, seen[0, 1:].max()      # (5, 5), 0.0: zeros above the diagonal
+        tg.sensitivity(birnn, x).draw()    # no zeros: a full square
 
     layer  RNN, BiRNN or Chain; x (T, N, C) or (T, C), floats
     state, options, norm  as for `state_jacobians`; the mean over the rows of a batch
-    Exact Jacobians, by one pull for each t. Raises DtypeError where x holds no floats.
+    Exact Jacobians, by one pull for each t. Returns a Sensitivity (T, T), for an RNN with zeros
+    above the diagonal. Raises DtypeError where x holds no floats, ShapeError for an x that does not
+    fit, or has no rows, CellError for what is no layer over time.
     """
     if not hasattr(layer, "initial_state") or isinstance(layer, Cell):
         raise errors.no_layer_over_time(type(layer).__name__)

@@ -37,7 +37,8 @@ def cross_entropy(
     reduction   "mean" over the valid entries, "sum" over all of them (the tutorials' J for one
                 sequence), "time_sum": summed over time (the first axis), averaged over the batch
 
-    A loss over no entry at all is 0. Raises ShapeError, DtypeError.
+    A loss over no entry at all is 0. Raises ShapeError where shapes, classes or reduction do not
+    fit, DtypeError for targets that are no integers.
     """
     targets, shape = values(targets), _shape(logits)
     if targets.shape != shape[:-1]:
@@ -70,7 +71,7 @@ def binary_cross_entropy(
 
     The mean over the last axis for each step, as in `mse`, then reduced; lengths, mask and
     reduction as for `cross_entropy`. Exact at both ends: log-odds of 1000 make no overflow.
-    Raises ShapeError.
+    Raises ShapeError where shapes, targets or reduction do not fit.
     """
     logits, targets, valid = _aligned(logits, targets, lengths, mask)
     read = values(targets)
@@ -94,7 +95,7 @@ def mse(
         tg.mse(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))        # 2.0
 
     output, target  (T, N, K) or any other shape, the same for both; lengths, mask and reduction
-    as for `cross_entropy`. Raises ShapeError.
+    as for `cross_entropy`. Raises ShapeError where shapes or reduction do not fit.
     """
     output, target, valid = _aligned(output, target, lengths, mask)
     return _reduced(np.mean(np.square(output - target), axis=-1), valid, reduction)
@@ -111,8 +112,9 @@ def rmse(
 
         tg.rmse(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))       # 1.4142...
 
-    Arguments as for `mse`. The first tutorial's loss: `reduction="sum"` adds up the errors of all
-    times. Where an error is exactly 0 its gradient is 0 (a limit does not exist there).
+    Arguments as for `mse`, (T, N, K) or any other shape. The first tutorial's loss:
+    `reduction="sum"` adds up the errors of all times. Where an error is exactly 0 its gradient is 0
+    (a limit does not exist there). Raises ShapeError as `mse`.
     """
     output, target, valid = _aligned(output, target, lengths, mask)
     return _reduced(root_mean_square(output - target), valid, reduction)

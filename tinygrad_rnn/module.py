@@ -219,7 +219,8 @@ class Linear(Module):
         readout = tg.Linear(8, 3, rng=0)
         readout(np.ones((5, 2, 8))).shape        # (5, 2, 3)
 
-    inputs, outputs  sizes; .W is (inputs, outputs), .b is (outputs,) or None with bias=False
+    inputs, outputs  x (..., inputs) gives (..., outputs); .W is (inputs, outputs), .b (outputs,) or
+                     None with bias=False
     activation       tanh, relu, sigmoid, identity or a callable; None: identity
     rng              an int seed or a numpy Generator, required
     Raises RngError without rng, ShapeError for x of another width.
@@ -254,8 +255,9 @@ class Embedding(Module):
         embedding = tg.Embedding(50, 8, rng=0)           # of 50 characters, 8 features each
         embedding(np.array([[3, 3], [7, 0]])).shape      # (2, 2, 8)
 
-    The same as one-hot vectors times W, without making them. In the gradient the uses of a row add
-    up, and rows not used get 0. W (count, size) starts normally distributed, with variance 1.
+    The same as one-hot vectors times W, without making them: (...) integers give (..., size). In
+    the gradient the uses of a row add up, and rows not used get 0. W (count, size) starts normally
+    distributed, with variance 1.
 
     rng   an int seed or a numpy Generator, required
     Raises RngError without rng, DtypeError for indices that are not integers, ShapeError for one

@@ -58,7 +58,8 @@ def export_onnx(
 
         session = onnxruntime.InferenceSession("net.onnx")
         x, lengths = np.ones((5, 2, 3), np.float32), np.array([5, 2], np.int32)
-        outputs, last = session.run(None, {"x": x, "lengths": lengths})     # (5, 2, 2), (2, 2)
+        outputs, last = session.run(None, {"x": x, "lengths": lengths})
+        outputs.shape, last.shape       # (5, 2, 2), (2, 2)
 
     path     ends with .onnx
     layer    an RNN or BiRNN (merge "concat", "sum", "mean", "mul") of RNNCell (tanh, relu, sigmoid,

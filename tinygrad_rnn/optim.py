@@ -20,8 +20,15 @@ class Optimizer:
             def change(self, k, g):
                 return self.lr * np.sign(g)
 
+        optimizer = Signs(model.parameters(), lr=0.01)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        optimizer.load_state_dict(optimizer.state_dict())
+
     A subclass that remembers something keeps it in lists, an array or a count for each Parameter,
-    and names these attributes in `remembers`. It replaces arrays, and writes into none.
+    and names these attributes in `remembers`. It replaces arrays, and writes into none. Parameters
+    may have any shapes. Raises ShapeError for a negative lr, and where no Parameters are given.
     """
 
     remembers: tuple[str, ...] = ()
@@ -62,6 +69,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of what a step depends on, beside the Parameters: the lr and what is remembered.
 
+            b = tg.Parameter(np.zeros(2))
             sorted(tg.Adam({"b": b}).state_dict())    # ['lr', 'means.b', 'squares.b', 'steps.b']
 
         Parameters that were given as a list have numbers for names. What the constructor was given
@@ -76,9 +84,9 @@ class Optimizer:
     def load_state_dict(self, arrays: Mapping[str, Array]) -> None:
         """Go on from `state_dict()`, to the bit, once the Parameters are loaded too.
 
-        Names and shapes must match exactly: otherwise (another kind of optimiser, another network)
-        ShapeError lists every difference, and nothing has changed. Floats keep the dtype that they
-        come in: after `astype` it may be another one than the Parameters'.
+        Names and shapes must match exactly. Floats keep the dtype that they come in: after `astype`
+        it may be another one than the Parameters'. Raises ShapeError, which lists every difference
+        (of another kind of optimiser, another network); nothing has changed then.
         """
         new = matched(self.state_dict(), arrays)
         self.lr = float(new["lr"])
@@ -111,7 +119,8 @@ class SGD(Optimizer):
         optimizer = tg.SGD(model.parameters(), lr=0.1)
         loss.backward(); optimizer.step(); optimizer.zero_grad()
 
-    parameters: a list, or the dict of `named_parameters()`. `.lr` may be set at any time.
+    parameters: a list, or the dict of `named_parameters()`, of any shapes. `.lr` may be set at any
+    time. Raises ShapeError for a negative lr, and where no Parameters are given.
     """
 
     remembers = ("velocity",)
@@ -133,6 +142,7 @@ class Adagrad(Optimizer):
 
     initial_accumulator_value: what s starts with. With `initial_accumulator_value=1e-8, eps=0` this
     is the form with eps inside the root, g / sqrt(s + 1e-8), that the classic character RNN has.
+    Parameters, of any shapes, and errors as for SGD. Raises ShapeError.
     """
 
     remembers = ("squares",)
@@ -160,7 +170,8 @@ class RMSprop(Optimizer):
         optimizer = tg.RMSprop(model.parameters(), lr=0.01)
 
     Adagrad that forgets: s is a mean over about the last 1 / (1 - alpha) steps, so steps do not get
-    ever shorter. As in PyTorch: eps stands outside the root, and s starts at zero.
+    ever shorter. As in PyTorch: eps stands outside the root, and s starts at zero. Parameters, of
+    any shapes, and errors as for SGD. Raises ShapeError.
     """
 
     remembers = ("mean_squares",)  # not "squares": Adagrad's are sums, and must not be loaded here
@@ -180,7 +191,13 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Steps of about lr, whatever the gradient's scale (Kingma and Ba 2014).
 
-    optimizer = tg.Adam(model.parameters(), lr=1e-3)
+        optimizer = tg.Adam(model.parameters(), lr=1e-3)
+
+    m = b1 m + (1 - b1) g;  s = b2 s + (1 - b2) g**2;  p -= lr m / (sqrt(s) + eps), where m and s
+    are first divided by 1 - b1**t and 1 - b2**t, t being the step: they start at zero
+
+    betas  (b1, b2)
+    Parameters, of any shapes, and errors as for SGD. Raises ShapeError.
     """
 
     remembers = ("means", "squares", "steps")
@@ -211,10 +228,12 @@ class Adam(Optimizer):
 def clip_grad_norm(parameters: Any, max_norm: float) -> float:
     """Scale all gradients together so that their joint norm is at most max_norm.
 
+        loss.backward()
         norm = tg.clip_grad_norm(model.parameters(), 1.0)      # the norm before
 
-    The direction stays (Pascanu 2013). parameters: a list or dict. Raises NonFiniteError that names
-    the Parameter where a gradient is not finite, and changes nothing then.
+    The direction stays (Pascanu 2013). parameters: a list or dict, of any shapes. Raises
+    NonFiniteError that names the Parameter where a gradient is not finite, ShapeError for a
+    negative max_norm; nothing changes then.
     """
     if not max_norm >= 0:
         raise ShapeError(f"max_norm={max_norm}: expected a number that is not negative")
@@ -235,10 +254,12 @@ def clip_grad_norm(parameters: Any, max_norm: float) -> float:
 def clip_grad_value(parameters: Any, limit: float) -> None:
     """Cut every element of every gradient to [-limit, limit].
 
+        loss.backward()
         tg.clip_grad_value(model.parameters(), 5.0)      # as in the classic character RNN
 
-    The direction changes: `clip_grad_norm` keeps it. parameters: a list or dict. Raises
-    NonFiniteError that names the Parameter where a gradient is not finite; nothing changes then.
+    The direction changes: `clip_grad_norm` keeps it. parameters: a list or dict, of any shapes.
+    Raises NonFiniteError that names the Parameter where a gradient is not finite, ShapeError for a
+    negative limit; nothing changes then.
     """
     if not limit >= 0:
         raise ShapeError(f"limit={limit}: expected a number that is not negative")

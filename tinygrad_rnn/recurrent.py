@@ -47,8 +47,8 @@ class RNNOutput(NamedTuple):
     last     (N, H), the output at the last valid step in the direction of travel
     state    the final state, as the cell's: give it to the next call to go on
     states   (T, ...), the state after every step, where return_states asked for it; else None
-    A loss, or a Linear, takes one of them: it raises ShapeError for the whole. Raises nothing of its
-    own.
+    A loss, or a Linear, takes one of them: it raises ShapeError for the whole. Raises nothing of
+    its own.
     """
 
     outputs: Any  # (T, N, H), in the order of the input's time; 0 in padding
@@ -363,7 +363,13 @@ class BiRNN(Layers):
         self.merge = merge
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
-        """The pair of initial states."""
+        """The pair of initial states. Arguments as for RNN's.
+
+            forward, backward = birnn.initial_state((2,))
+            forward.shape, backward.shape             # (2, 4), (2, 4)
+
+        Raises as that.
+        """
         return tuple(
             rnn.initial_state(batch_shape, dtype) for rnn in (self.forward_rnn, self.backward_rnn)
         )
@@ -410,8 +416,9 @@ class Chain(Layers):
     A layer with `initial_state` is recurrent; any other callable is applied to all steps at once.
     The state is a tuple, one entry for each recurrent layer. Outputs in padding are 0 after every
     layer from the first recurrent one on. `last` is that of the last recurrent layer, passed
-    through what follows it. `chain.scan = True` sets all loops in it. Shapes: x (T, N, C) to outputs
-    (T, N, K) of the last layer. Raises CellError without a recurrent layer, and for what is no layer.
+    through what follows it. `chain.scan = True` sets all loops in it. Shapes: x (T, N, C) to
+    outputs (T, N, K) of the last layer. Raises CellError without a recurrent layer, and for what is
+    no layer.
     """
 
     def __init__(self, *layers: Any) -> None:
@@ -427,7 +434,13 @@ class Chain(Layers):
         return [layer for layer in self.layers if hasattr(layer, "initial_state")]
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
-        """A tuple of the recurrent layers' initial states."""
+        """A tuple of the recurrent layers' initial states. Arguments as for RNN's.
+
+            (state,) = tg.Chain(rnn, tg.Linear(4, 2, rng=0)).initial_state((2,))
+            state.shape                               # (2, 4)
+
+        Raises as that.
+        """
         return tuple(layer.initial_state(batch_shape, dtype) for layer in self._recurrent)
 
     def __call__(

@@ -41,9 +41,12 @@ def primitive(f: Callable[..., Any]) -> Callable[..., Any]:
             return x / (1 + np.abs(x))
 
         tg.defvjp(softsign, lambda g, x0: g / (1 + np.abs(x0)) ** 2)
+        softsign(tg.Tensor([1.0, -3.0])).data      # array([0.5, -0.75])
 
-    `f` gets ndarrays and returns an array, or a tuple of them. Array arguments are positional;
-    others are keywords, hashable, and named in the VJPs. On plain arrays it runs as it is.
+    `f` gets ndarrays of any shape and returns an array, or a tuple of them. Array arguments are
+    positional; others are keywords, hashable, and named in the VJPs. On plain arrays it runs as it
+    is. Raises nothing of its own; the function made does, MissingRuleError on Tensors before
+    defvjp.
     """
 
     @functools.wraps(f)

@@ -22,8 +22,8 @@ class Stream:
         stream.push(np.ones((7, 2, 3))).shape        # (7, 2, 4): of a chunk, time first
         stream.reset([0])                            # this row of the batch starts again
 
-    `layer.stream(batch_shape)` makes the same.
-    `.state` is the state after the last step, None before the first: then it starts from the
+    `layer.stream(batch_shape)` makes the same. A step is (batch_shape..., C), a chunk has T in
+    front. `.state` is the state after the last step, None before the first: then it starts from the
     layer's initial state. The same numbers as one run over all steps gives. Raises CellError for a
     layer that reads backwards: it would have to know the future.
     """

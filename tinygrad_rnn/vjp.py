@@ -30,11 +30,12 @@ _ASKS = {"out": OUT, "shapes": SHAPES, "xs": XS}
 class Rule:
     """How one function is differentiated. Made by `defvjp`, kept in `RULES[function]`.
 
-    What it reads off `np.sum`'s only VJP, with parameters (g, shapes, axis=None, keepdims=False):
+        rule = tg.vjp_of(np.sum)     # its only VJP has (g, shapes, axis=None, keepdims=False)
+        rule.asks                    # [(-2,)]: what a node keeps for each VJP; -2 is SHAPES
+        rule.names                   # [('axis', 'keepdims')]: the keywords that each VJP gets
 
-        asks    [(SHAPES,)]             what a node keeps for each VJP: here the shapes, no array
-        names   [("axis", "keepdims")]  the keywords that each VJP gets
-        keeps, accepts                  the same for all VJPs together
+    keeps, accepts  the same for all VJPs together
+    Raises RuleError for a parameter name that means nothing.
     """
 
     def __init__(
@@ -200,7 +201,8 @@ def defvjp(
     into        `into(total, g, ...)`: adds the first argument's gradient into an array (indexing)
 
     What a VJP returns becomes the engine's, and read-only; so is g. A second call for the same
-    function replaces the first. Raises RuleError for a parameter name that means nothing.
+    function replaces the first. Raises RuleError for a parameter name that means nothing, without
+    VJPs, and for a plain function, which `primitive` makes recordable.
     """
     recorded = not isinstance(function, FunctionType) or hasattr(function, "on_arrays")
     if not recorded and not function.__module__.startswith(__package__):
@@ -231,9 +233,10 @@ def composed(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Cal
 def vjp_of(function: Callable[..., Any]) -> Rule | Callable[..., Any]:
     """What is registered for a function: its Rule (with .vjps, .each, .joint), or its composition.
 
-        tg.vjp_of(np.tanh).vjps       # (<function <lambda>>,)
+        rule = tg.vjp_of(np.multiply)
+        rule.vjps[0](2.0, 3.0)        # 6.0: the first argument's VJP, of g and x1
 
-    Raises MissingRuleError.
+    Raises MissingRuleError where there is neither.
     """
     return COMPOSED.get(function) or rule_of(function)
 

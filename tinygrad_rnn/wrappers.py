@@ -51,9 +51,11 @@ class Wrapper(Cell):
     ) -> np.ndarray:
         """Numbers in [0, 1) for every Zoneout in here: (steps, *batch_shape, .draw_size).
 
+            tg.Zoneout(tg.RNNCell(3, 4, rng=0), p=0.1).draws(5, (2,), rng=0).shape      # (5, 2, 4)
+
         rng    an int seed or a numpy Generator, required
         dtype  None: that of the parameters, so that float32 stays float32
-        Raises CellError where there is no Zoneout.
+        Raises CellError where there is no Zoneout, RngError without rng.
         """
         if not self.draw_size:
             raise CellError(f"{self.name} has no Zoneout, so it takes no draws: give it x alone")
@@ -87,10 +89,11 @@ class Stacked(Wrapper):
         y, (lower, upper) = cell(np.ones((2, 3)), cell.initial_state((2,)))      # y: (2, 5)
         list(cell.named_parameters())                # ['cells.0.U', ..., 'cells.1.U', ...]
 
-    The state is a tuple, one entry for each cell. Over time it gives the same numbers as a Chain of
-    RNNs; but it is one cell, so it streams, generates and nests as one. A cell given twice shares
-    its Parameters (not its state). If x is (values, draws), each Zoneout in the stack takes
-    its own columns of the draws. (Any other tuple goes to the first cell alone.)
+    The state is a tuple, one entry for each cell; x (N, C) gives y (N, H) of the last cell. Over
+    time it gives the same numbers as a Chain of RNNs; but it is one cell, so it streams, generates
+    and nests as one. A cell given twice shares its Parameters (not its state). If x is (values,
+    draws), each Zoneout in the stack takes its own columns of the draws. (Any other tuple goes to
+    the first cell alone.)
 
     Raises CellError without cells, ShapeError where a cell's output is too wide or narrow for the
     next. Source: Schmidhuber 1992; Graves 2013.
@@ -149,8 +152,9 @@ class Readout(Wrapper):
     the RNN gives the same numbers, for all times at once; except that a layer's outputs in padding
     are 0, and a Linear of 0 is its bias. The state is the cell's.
 
-    linear  a tg.Linear, or any function of arrays that keeps the batch
-    Raises CellError for what is not callable. Source: tutorial 1, section 2.4.1.
+    linear  a tg.Linear, or any function of arrays that keeps the batch: (N, H) to (N, K)
+    Raises CellError for what is not callable, and for what is no cell. Source: tutorial 1, section
+    2.4.1.
     """
 
     def __init__(self, cell: Cell, linear: Any) -> None:
@@ -174,8 +178,9 @@ class Residual(Wrapper):
         deep = tg.Stacked(*[tg.Residual(tg.GRUCell(4, 4, rng=k)) for k in range(3)])
         tg.RNN(deep)(np.ones((5, 2, 4))).outputs.shape          # (5, 2, 4)
 
-    Gradients pass through a deep stack of such cells undiminished. The state is the cell's. If x is
-    a tuple, such as Zoneout's (values, draws), its first array is what is added to.
+    Gradients pass through a deep stack of such cells undiminished. The state is the cell's, the
+    output must have x's shape (N, C). If x is a tuple, such as Zoneout's (values, draws), its first
+    array is what is added to.
     Raises ShapeError where output and x differ in shape. Source: He 2015; Wu 2016 (section 3.1).
     """
 
@@ -197,7 +202,8 @@ class Zoneout(Wrapper):
 
         cell = tg.Zoneout(tg.LSTMCell(3, 4, rng=0), p=(0.05, 0.5))        # for h and for c
         x = np.ones((5, 2, 3))
-        draws = cell.draws(5, (2,), rng=0)                         # (T, N, D) = (5, 2, 8)
+        draws = cell.draws(5, (2,), rng=0)
+        draws.shape                                                # (5, 2, 8): (T, N, D)
         tg.RNN(cell)((x, draws)).outputs.shape                     # (5, 2, 4)
         tg.RNN(cell.eval())(x).outputs.shape                       # (5, 2, 4): no draws needed
 
@@ -259,16 +265,16 @@ class VariationalDropout(Wrapper):
     """Dropout of x and of h with the same mask at every time step of a sequence.
 
         cell = tg.VariationalDropout(tg.LSTMCell(3, 4, rng=0), p=0.5, rng=1)
-        start = cell.initial_state((2,))             # ((h, c), mask of x (2, 3), mask of h (2, 4))
+        start = cell.initial_state((2,))             # the cell's, mask of x (2, 3), of h (2, 4)
         tg.RNN(cell)(np.ones((5, 2, 3)), start).outputs.shape                       # (5, 2, 4)
         tg.RNN(cell.eval())(np.ones((5, 2, 3))).outputs.shape                       # no dropout
 
     `initial_state` draws the masks, one for each sequence, and they are carried in the state, a
-    tuple (the cell's state, mask of x, mask of h). So a layer that is called without a state draws
-    new ones; a stream keeps its masks, and a row that is reset gets those of the call's initial
-    state. To repeat a run, or to check its gradient, draw the state once and give it to each run.
-    A mask's elements are 0 with probability p, else 1 / (1 - p). In eval mode they are 1, and masks
-    of a state drawn in training are not applied.
+    tuple (the cell's state, mask of x (N, C), mask of h (N, H)). So a layer that is called without
+    a state draws new ones; a stream keeps its masks, and a row that is reset gets those of the
+    call's initial state. To repeat a run, or to check its gradient, draw the state once and give it
+    to each run. A mask's elements are 0 with probability p, else 1 / (1 - p). In eval mode they are
+    1, and masks of a state drawn in training are not applied.
 
     p        in [0, 1): for the elements of x (the first array, if x is a tuple)
     p_state  the same for h, the first array of the cell's state; None: p. The cell gets the masked

@@ -57,13 +57,16 @@ class _Gated(Cell):
 class PeepholeLSTM(_Gated):
     """An LSTM whose gates see the memory: i and f the old one, o the new one.
 
+        cell = tg.zoo.PeepholeLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     s(i + p_i c), s(f + p_f c);  c' = s(f + p_f c) c + s(i + p_i c) tanh(g)
     h' = s(o + p_o c') tanh(c')
 
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 4H), V (H, 4H), b (4H,), and p (3H,): p_i, p_f, p_o, starting at 0.
-    State: (h, c). Source: Gers, Schraudolph and Schmidhuber 2002 (JMLR 3); Greff 2015,
-    arXiv:1503.04069.
+    Parameters: U (C, 4H), V (H, 4H), b (4H,), and p (3H,): p_i, p_f, p_o, starting at 0. State: (h,
+    c). Raises RngError without rng, ShapeError for x of another width.
+    Source: Gers, Schraudolph and Schmidhuber 2002 (JMLR 3); Greff 2015, arXiv:1503.04069.
     """
 
     gates = ("i", "f", "g", "o")
@@ -94,11 +97,14 @@ class PeepholeLSTM(_Gated):
 class CoupledLSTM(_Gated):
     """An LSTM that forgets exactly as much as it writes: f = 1 - i.
 
+        cell = tg.zoo.CoupledLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     c' = (1 - s(i)) c + s(i) tanh(g);  h' = s(o) tanh(c')
 
     forget_bias     b starts with -forget_bias for gate i: the memory lasts
-    Parameters: U (C, 3H), V (H, 3H), b (3H,). State: (h, c).
-    Source: Greff 2015, "CIFG", arXiv:1503.04069.
+    Parameters: U (C, 3H), V (H, 3H), b (3H,). State: (h, c). Raises RngError without rng,
+    ShapeError for x of another width. Source: Greff 2015, "CIFG", arXiv:1503.04069.
     """
 
     gates = ("i", "g", "o")
@@ -135,8 +141,9 @@ class ProjectionLSTM(Cell):
 
     projected       R, the width of h, at most H: the rows of each gate's V start orthonormal
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 4H), V (R, 4H), b (4H,), P (H, R). State: (h, c), of widths R and H.
-    Raises ShapeError for R. Source: Sak, Senior and Beaufays 2014, arXiv:1402.1128.
+    Parameters: U (C, 4H), V (R, 4H), b (4H,), P (H, R). State: (h, c), of widths R and H. Raises
+    RngError without rng, ShapeError for R, and for x of another width.
+    Source: Sak, Senior and Beaufays 2014, arXiv:1402.1128.
     """
 
     gates = ("i", "f", "g", "o")
@@ -171,11 +178,14 @@ class ProjectionLSTM(Cell):
 class MultiplicativeLSTM(_Gated):
     """An LSTM whose transition depends on the input: m, the product of both, stands in for h.
 
+        cell = tg.zoo.MultiplicativeLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     m = (x U_m) (h V_m);  i, f, g, o = x U + m V + b, then as in an LSTM
 
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 4H), V (H, 4H), b (4H,), U_m (C, H), V_m (H, H). State: (h, c).
-    Source: Krause 2016, arXiv:1609.07959.
+    Parameters: U (C, 4H), V (H, 4H), b (4H,), U_m (C, H), V_m (H, H). State: (h, c). Raises
+    RngError without rng, ShapeError for x of another width. Source: Krause 2016, arXiv:1609.07959.
     """
 
     gates = ("i", "f", "g", "o")
@@ -208,13 +218,17 @@ class MultiplicativeLSTM(_Gated):
 class LayerNormLSTM(_Gated):
     """An LSTM with layer normalisation, apart for the input's part, the state's and the memory.
 
+        cell = tg.zoo.LayerNormLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     i, f, g, o = gain_x LN(x U) + gain_h LN(h V) + b, where LN is over all 4H numbers together
     c' = s(f) c + s(i) tanh(g);  h' = s(o) tanh(gain_c LN(c') + b_c)
 
     forget_bias     what b starts with for gate f
     eps             added to the variance: at h = 0, where every sequence starts, LN is 0/0 without
     Parameters: U (C, 4H), V (H, 4H), b (4H,), gain_x (4H,), gain_h (4H,), gain_c (H,), b_c (H,);
-    gains start at 1. State: (h, c). Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
+    gains start at 1. State: (h, c). Raises RngError without rng, ShapeError for x of another width.
+    Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
     """
 
     gates = ("i", "f", "g", "o")
@@ -248,6 +262,9 @@ class LayerNormLSTM(_Gated):
 class SLSTM(_Gated):
     """An LSTM whose input gate is an exponential, so that it can overrule all it wrote before.
 
+        cell = tg.zoo.SLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     c' = s(f) c + exp(i) tanh(z);  n' = s(f) n + exp(i), the weights so far;  h' = s(o) c' / n'
 
     An exponential overflows. So c and n are kept divided by exp(m), which cancels in c / n:
@@ -255,7 +272,8 @@ class SLSTM(_Gated):
     positive, and n' is at least 1.
 
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 4H), V (H, 4H), b (4H,). State: (h, c, n, m). One head, f a sigmoid.
+    Parameters: U (C, 4H), V (H, 4H), b (4H,). State: (h, c, n, m). One head, f a sigmoid. Raises
+    RngError without rng, ShapeError for x of another width.
     Source: Beck 2024, "xLSTM", arXiv:2405.04517.
     """
 
@@ -288,12 +306,15 @@ class SLSTM(_Gated):
 class JANET(_Gated):
     """An LSTM with nothing but its forget gate; h is the memory itself.
 
+        cell = tg.zoo.JANET(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = s(f) h + (1 - s(f - beta)) tanh(g)
 
     beta            above 0, more is written than forgotten
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h.
-    Source: van der Westhuizen and Lasenby 2018, arXiv:1804.04849.
+    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
+    x of another width. Source: van der Westhuizen and Lasenby 2018, arXiv:1804.04849.
     """
 
     gates = ("f", "g")
@@ -323,13 +344,17 @@ class JANET(_Gated):
 class LayerNormGRU(_Gated):
     """A GRU with layer normalisation, apart for the input's part and the state's.
 
+        cell = tg.zoo.LayerNormGRU(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     r, z = gain_x LN(x U) + gain_h LN(h V) + b, where LN is over the 2H numbers of both gates
     n = tanh(gain_x LN(x U) + b + s(r) (gain_h LN(h V) + b_n)), where LN is over n's H numbers
     h' = (1 - s(z)) n + s(z) h, as in GRUCell (the paper has z the other way round)
 
     eps         added to the variance: at h = 0, where every sequence starts, LN is 0/0 without
-    Parameters: U (C, 3H), V (H, 3H), b (3H,), b_n (H,), gain_x (3H,), gain_h (3H,); gains start
-    at 1. State: h. Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
+    Parameters: U (C, 3H), V (H, 3H), b (3H,), b_n (H,), gain_x (3H,), gain_h (3H,); gains start at
+    1. State: h. Raises RngError without rng, ShapeError for x of another width.
+    Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
     """
 
     gates = ("r", "z", "n")
@@ -362,10 +387,13 @@ class LayerNormGRU(_Gated):
 class MGU(_Gated):
     """A GRU with one gate, which forgets and updates at once.
 
+        cell = tg.zoo.MGU(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     n = tanh(x U[n] + (s(f) h) V[n] + b[n]);  h' = (1 - s(f)) h + s(f) n
 
-    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h.
-    Source: Zhou 2016, arXiv:1603.09420.
+    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
+    x of another width. Source: Zhou 2016, arXiv:1603.09420.
     """
 
     gates = ("f", "n")
@@ -380,10 +408,13 @@ class MGU(_Gated):
 class UGRNN(_Gated):
     """The update-gate RNN: one gate between the old state and the vanilla RNN's new one.
 
+        cell = tg.zoo.UGRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = s(g) h + (1 - s(g)) tanh(c)
 
-    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h.
-    Source: Collins, Sohl-Dickstein and Sussillo 2016, arXiv:1611.09913.
+    Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
+    x of another width. Source: Collins, Sohl-Dickstein and Sussillo 2016, arXiv:1611.09913.
     """
 
     gates = ("g", "c")
@@ -398,11 +429,14 @@ class UGRNN(_Gated):
 class LiGRU(_Gated):
     """The light GRU, made for speech: no reset gate, and relu in place of tanh.
 
+        cell = tg.zoo.LiGRU(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = s(z) h + (1 - s(z)) relu(n)
 
     Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. The paper normalises x U over the batch,
-    which would make rows depend on each other; b stands in its place.
-    Source: Ravanelli 2018, arXiv:1803.10225.
+    which would make rows depend on each other; b stands in its place. Raises RngError without rng,
+    ShapeError for x of another width. Source: Ravanelli 2018, arXiv:1803.10225.
     """
 
     gates = ("z", "n")
@@ -417,9 +451,13 @@ class LiGRU(_Gated):
 class MinGRU(Cell):
     """A GRU whose gates see the input alone: h' is linear in h, so time can be done in parallel.
 
+        cell = tg.zoo.MinGRU(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     z, n = x U + b;  h' = (1 - s(z)) h + s(z) n
 
-    Parameters: U (C, 2H), b (2H,). State: h. Source: Feng 2024, arXiv:2410.01201.
+    Parameters: U (C, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for x of
+    another width. Source: Feng 2024, arXiv:2410.01201.
     """
 
     gates = ("z", "n")
@@ -439,10 +477,14 @@ class MinGRU(Cell):
 class MinLSTM(Cell):
     """An LSTM whose gates see the input alone and add up to 1: linear in h, as MinGRU.
 
+        cell = tg.zoo.MinLSTM(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     f, i, n = x U + b;  h' = (s(f) h + s(i) n) / (s(f) + s(i))
 
     forget_bias     what b starts with for gate f
-    Parameters: U (C, 3H), b (3H,). State: h. Source: Feng 2024, arXiv:2410.01201.
+    Parameters: U (C, 3H), b (3H,). State: h. Raises RngError without rng, ShapeError for x of
+    another width. Source: Feng 2024, arXiv:2410.01201.
     """
 
     gates = ("f", "i", "n")
@@ -470,10 +512,13 @@ class MinLSTM(Cell):
 class MinimalRNN(Cell):
     """The input is first mapped to z, which lives where h does; one gate chooses between the two.
 
+        cell = tg.zoo.MinimalRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     z = tanh(x U + b_z);  u = s(h V + z W + b);  h' = u h + (1 - u) z
 
-    Parameters: U (C, H), b_z (H,), V (H, H), W (H, H), b (H,). State: h.
-    Source: Chen 2017, arXiv:1711.06788.
+    Parameters: U (C, H), b_z (H,), V (H, H), W (H, H), b (H,). State: h. Raises RngError without
+    rng, ShapeError for x of another width. Source: Chen 2017, arXiv:1711.06788.
     """
 
     def __init__(self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64) -> None:
@@ -494,11 +539,14 @@ class MinimalRNN(Cell):
 class NBRC(Cell):
     """The bistable cell: a unit feeds itself with strength a; above 1 it can keep a bit for ever.
 
+        cell = tg.zoo.NBRC(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     a = 1 + tanh(x U[a] + h V[a] + b[a]);  c = s(x U[c] + h V[c] + b[c])
     h' = c h + (1 - c) tanh(x U[n] + a h + b[n])
 
-    Parameters: U (C, 3H), V (H, 2H), for a and c alone, b (3H,). State: h.
-    Source: Vecoven, Ernst and Drion 2020, arXiv:2006.05252.
+    Parameters: U (C, 3H), V (H, 2H), for a and c alone, b (3H,). State: h. Raises RngError without
+    rng, ShapeError for x of another width. Source: Vecoven, Ernst and Drion 2020, arXiv:2006.05252.
     """
 
     gates = ("a", "c", "n")
@@ -521,11 +569,15 @@ class NBRC(Cell):
 class FastGRNN(Cell):
     """A gated RNN as small as the vanilla one: gate and candidate share U and V.
 
+        cell = tg.zoo.FastGRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     p = x U + h V;  z = s(p + b_z);  n = tanh(p + b_n)
     h' = (s(zeta) (1 - z) + s(nu)) n + z h
 
     Parameters: U (C, H), V (H, H), b_z (H,), b_n (H,), and two single numbers, zeta () starting at
-    1 and nu () at -4. State: h. Source: Kusupati 2018, arXiv:1901.02358.
+    1 and nu () at -4. State: h. Raises RngError without rng, ShapeError for x of another width.
+    Source: Kusupati 2018, arXiv:1901.02358.
     """
 
     def __init__(self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64) -> None:
@@ -550,10 +602,13 @@ class FastGRNN(Cell):
 class IRNN(RNNCell):
     """The vanilla RNN with relu, whose V starts as the identity: at first, it remembers all.
 
+        cell = tg.zoo.IRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = relu(x U + h V + b)
 
-    Parameters: U (C, H), V (H, H), b (H,). State: h.
-    Source: Le, Jaitly and Hinton 2015, arXiv:1504.00941.
+    Parameters: U (C, H), V (H, H), b (H,). State: h. Raises RngError without rng, ShapeError for x
+    of another width. Source: Le, Jaitly and Hinton 2015, arXiv:1504.00941.
     """
 
     def __init__(self, inputs: int, hidden: int, rng: Any = None, dtype: Any = np.float64) -> None:
@@ -564,11 +619,15 @@ class IRNN(RNNCell):
 class IndRNN(Cell):
     """Every unit sees itself alone, not the others: the state's part is a vector, not a matrix.
 
+        cell = tg.zoo.IndRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = phi(x U + v h + b)
 
     activation  phi: tanh, relu, sigmoid, identity or a callable
     Parameters: U (C, H), v (H,) uniform in (-1, 1), b (H,). State: h. Over T steps a unit's
-    gradient grows as v^T: the paper keeps |v| below 2^(1/T). Source: Li 2018, arXiv:1803.04831.
+    gradient grows as v^T: the paper keeps |v| below 2^(1/T). Raises RngError without rng,
+    ShapeError for x of another width. Source: Li 2018, arXiv:1803.04831.
     """
 
     def __init__(
@@ -594,11 +653,15 @@ class IndRNN(Cell):
 class AntisymmetricRNN(Cell):
     """A step of a differential equation with an antisymmetric matrix: it turns, not blows up.
 
+        cell = tg.zoo.AntisymmetricRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     h' = h + eps tanh(x U + h (V - V^T - gamma I) + b)
 
     eps         the length of the step
     gamma       damping, which makes up for the step not being infinitely short
-    Parameters: U (C, H), V (H, H), b (H,). State: h. Source: Chang 2019, arXiv:1902.09689.
+    Parameters: U (C, H), V (H, H), b (H,). State: h. Raises RngError without rng, ShapeError for x
+    of another width. Source: Chang 2019, arXiv:1902.09689.
     """
 
     def __init__(
@@ -626,11 +689,15 @@ class AntisymmetricRNN(Cell):
 class CoRNN(Cell):
     """Coupled oscillators, pushed by the input: y is where they are, z how fast they move.
 
+        cell = tg.zoo.CoRNN(3, 4, rng=0)
+        tg.RNN(cell)(np.ones((5, 2, 3))).outputs.shape        # (5, 2, 4)
+
     z' = z + dt (tanh(x U + y V + z W + b) - gamma y - eps z);  y' = y + dt z'
 
     dt          the length of the step
     gamma, eps  how strongly a unit is drawn back to 0, and how strongly it is slowed down
-    Parameters: U (C, H), V (H, H), W (H, H), b (H,). State: (y, z); the output is y.
+    Parameters: U (C, H), V (H, H), W (H, H), b (H,). State: (y, z); the output is y. Raises
+    RngError without rng, ShapeError for x of another width.
     Source: Rusch and Mishra 2020, arXiv:2010.00951.
     """
 
@@ -670,8 +737,9 @@ class LinearStateRNN(RNNCell):
 
     This is the first tutorial's bidirectional network, read to the letter: there z_t is computed
     from z_{t-1}, and H_t = phi(z_t) goes to the output layer. RNNCell carries phi(z_t) instead, as
-    that tutorial's own section on the plain RNN does. Arguments and parameters as for RNNCell:
-    U (C, H), V (H, H), b (H,). State: z. Source: tutorial 1, section 2.4.3.
+    that tutorial's own section on the plain RNN does. Arguments and parameters as for RNNCell: U
+    (C, H), V (H, H), b (H,). State: z. Raises RngError without rng, ShapeError for x of another
+    width. Source: tutorial 1, section 2.4.3.
     """
 
     def step(self, x: Array, state: Array) -> Any:
@@ -687,17 +755,17 @@ class LinearStateRNN(RNNCell):
 class Clockwork(Cell):
     """Groups of units, each with a clock of its own: slow ones keep what fast ones forget.
 
-        cell = tg.zoo.Clockwork(3, 8, periods=(1, 4), rng=0)      # 4 fast units, 4 slow ones
+        cell = tg.zoo.Clockwork(3, 8, periods=(1, 4), rng=0)      # four fast units, four slow ones
         y, (h, clock) = cell(np.ones((2, 3)), cell.initial_state((2,)))
 
     A unit of period P is computed at steps 0, P, 2P, ...: h' = tanh(x U + h V + b); at all others
     h' = h. A unit hears those of its own period and of longer ones: the rest of V counts as 0.
 
     periods     one whole number for each group; the groups share the hidden units equally
-    Parameters: U (C, H), V (H, H), b (H,). State: (h, clock); clock (1,) counts the steps, each
-    row of a batch its own, and starts over when all groups' periods have passed together. It is a
-    whole number and has no gradient. Raises ShapeError for periods.
-    Source: Koutnik 2014, arXiv:1402.3511.
+    Parameters: U (C, H), V (H, H), b (H,). State: (h, clock); clock (1,) counts the steps, each row
+    of a batch its own, and starts over when all groups' periods have passed together. It is a whole
+    number and has no gradient. Raises RngError without rng, ShapeError for periods, and for x of
+    another width. Source: Koutnik 2014, arXiv:1402.3511.
     """
 
     def __init__(
@@ -742,7 +810,8 @@ class CfC(_Gated):
 
     x is a pair: values (T, N, C), and the time since the step before, gaps (T, N, 1).
     Parameters: U (C, 4H), V (H, 4H), b (4H,). State: h. Without the optional layers ("backbone")
-    before the gates. Raises CellError where x is no pair. Source: Hasani 2021, arXiv:2106.13898.
+    before the gates. Raises RngError without rng, CellError where x is no pair, ShapeError for
+    another width. Source: Hasani 2021, arXiv:2106.13898.
     """
 
     gates = ("f", "g", "a", "d")

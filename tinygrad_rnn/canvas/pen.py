@@ -88,11 +88,13 @@ class Figure(NamedTuple):
         figure = tg.draw(tg.RNNCell(3, 4, rng=0))
         figure.save("cell.svg")            # or .html
         figure.svg                         # the text; notebooks show the picture
+        figure.title                       # 'RNNCell, folded, beside a feed-forward layer'
 
     svg     the picture, self-contained; the same bytes for the same run
     title   what it shows, in one line; also inside the picture, for screen readers
     lang    "en" or "ja"
     frames  captions, one for each step that the HTML page can go through; may be empty
+    Raises nothing of its own.
     """
 
     svg: str

@@ -35,14 +35,15 @@ def check_grads(
 ) -> GradReport:
     """Check the gradients of f by numeric derivatives; raise GradientError where one is wrong.
 
-        testing.check_grads(lambda x, W: np.tanh(x @ W), x, W)
+        testing.check_grads(lambda x, W: np.tanh(x @ W), np.ones((2, 3)), np.eye(3) / 2)
         testing.check_grads(rnn, x)                # x, and every Parameter of the layer
-        testing.check_grads(lambda x: loss(model(x)), x)      # Modules that f closes over, too
+        testing.check_grads(lambda x: tg.mse(model(x), target), x)    # and of what f closes over
 
     f        takes and returns arrays, or nests (tuples, lists, dicts) of them; runs on Tensors and
              on plain arrays alike, gives the same result each time, and changes nothing. One that
              only takes Tensors is wrapped, and the report says so
-    args     float arrays are checked, other arguments passed on; Modules: all their Parameters
+    args     float arrays, of any shape, are checked, other arguments passed on; Modules: all their
+             Parameters
     options  wrt: what to check instead of everything: indices of args, Parameters, Modules
              cotangent: weights of the outputs, in f's own form; default: random
              order: 2 checks the gradient's own gradient as well
@@ -58,7 +59,8 @@ def check_grads(
     a kink the gradient must lie between the derivatives on both sides, and the verdict is KINK.
     float32 arguments: the gradient is checked in float64, and the float32 one compared with it.
     The error names the argument, the element and both values, the likely cause, the first wrong
-    node and a script. Raises NoGradientError where there is nothing to check.
+    node and a script. Raises NoGradientError where there is nothing to check, ShapeError for a
+    cotangent that does not fit, TypeError and ValueError for options that there are not.
     """
     __tracebackhide__ = True  # pytest shows the report, not these lines
     _known("check_grads", options, OPTIONS)
@@ -78,7 +80,14 @@ def grad_report(
     seed: int = 0,
     name: str | None = None,
 ) -> GradReport:
-    """As check_grads, but returns the GradReport whatever the verdict."""
+    """As check_grads, but returns the GradReport whatever the verdict.
+
+        report = testing.grad_report(tg.relu, np.array([0.0, 1.0]))
+        report.verdict                    # 'KINK'
+
+    Arguments, of any shape, and options as for check_grads. Raises NoGradientError, ShapeError,
+    TypeError, ValueError as that, but no GradientError.
+    """
     subject = Subject(f, args, wrt)
     report = GradReport(name or str(getattr(f, "__name__", type(f).__name__)))
     rng = np.random.default_rng(seed)
@@ -131,7 +140,9 @@ def check_vjp(
     options  as for check_grads, but for order
 
     Also tells of a vjp that writes into its arguments, returns the same array twice, is not linear
-    in g, or gives another result the second time. Raises GradientError.
+    in g, or gives another result the second time. Raises GradientError, and as check_grads
+    NoGradientError, TypeError, ValueError; ShapeError for a gradient that has not its argument's
+    shape.
     """
     __tracebackhide__ = True
     _known("check_vjp", options, OPTIONS - {"order"})

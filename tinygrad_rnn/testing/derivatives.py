@@ -32,8 +32,7 @@ def directional_derivative(
 ) -> Derivative:
     """The derivative of sum(cotangent * f(args)) along a direction, from values of f alone.
 
-        testing.directional_derivative(np.sin, [1.0], [1.0])
-        # Derivative(value=0.5403..., error=1e-13, h=..., method='ladder')
+        testing.directional_derivative(np.sin, [1.0], [1.0]).value      # 0.5403... = cos(1)
 
     args, direction  one array each for every argument, of the same shapes
     cotangent        weights of the outputs, in f's form; default: ones
@@ -41,7 +40,8 @@ def directional_derivative(
                      cancels; f must carry complex numbers), or with a step h that you may choose:
                      "central", "five" (points), "forward". Their error bar is what rounding
                      alone can do, so that one sees how far a single step can be trusted
-    Raises ShapeError, ValueError; TypeError where f cannot carry a complex step.
+    Raises ShapeError for directions and cotangents that do not fit, ValueError for another method,
+    TypeError where f cannot carry a complex step.
     """
     if method not in METHODS:
         raise ValueError(f"method={method!r}: expected {', '.join(map(repr, METHODS))}")
@@ -85,7 +85,10 @@ def numerical_gradient(
 
         testing.numerical_gradient(lambda x: x**2, np.array([1.0, 2.0]))      # (array([2., 4.]),)
 
+    args               arrays of any shape
     cotangent, method  as for directional_derivative
+    Raises ShapeError for a cotangent that does not fit, ValueError for another method, TypeError
+    where f cannot carry a complex step.
     """
     arrays = [np.asarray(x, np.float64) for x in args]
     found = [np.zeros(x.shape) for x in arrays]
@@ -104,9 +107,10 @@ def adjoint_gap(f: Callable[..., Any], args: Sequence[Any], u: Sequence[Any], v:
 
         testing.adjoint_gap(np.tanh, [np.ones(3)], [np.array([1.0, 2.0, 3.0])], np.ones(3))
 
-    args, u  one array each for every argument; v: the cotangent, in f's form. J u comes from a
-    complex step, J^T v from the engine: no step size, no tolerance to choose. Raises TypeError
-    where f cannot carry a complex step. Source: the dot-product test of adjoint models.
+    args, u  one array each for every argument, of any shape; v: the cotangent, in f's form. J u
+    comes from a complex step, J^T v from the engine: no step size, no tolerance to choose. Raises
+    TypeError where f cannot carry a complex step, ShapeError for a v that does not fit. Source: the
+    dot-product test of adjoint models.
     """
     subject = Subject(f, tuple(np.asarray(x, np.float64) for x in args), modules=False)
     engine = Engine(subject)
@@ -130,8 +134,11 @@ def taylor_rates(
 
         testing.taylor_rates(lambda x: np.sin(x).sum(), [np.ones(3)])      # [2.0, 2.0, 2.0, 2.0]
 
-    gradients  of sum(f); default: the engine's. A rate of 1 says that they are wrong. Where f is
-    linear along u nothing is left but rounding, and the rates mean nothing (nan where it is 0).
+    args       arrays of any shape; direction and gradients, of the same shapes. gradients: of
+               sum(f), default the engine's
+    A rate of 1 says that they are wrong. Where f is linear along u nothing is left but rounding,
+    and the rates mean nothing (nan where it is 0). Raises NoGradientError where f returns no float
+    array, NumPy's ValueError for shapes that do not fit.
     """
     arrays = [np.asarray(x, np.float64) for x in args]
     rng = np.random.default_rng(0)

@@ -17,7 +17,8 @@ def diagnose(backward: Array, numeric: Array, tolerance: float = 1e-7) -> list[s
         # ['the right gradient with axes (1, 0): is a transpose missing?']
 
     backward, numeric  arrays of one shape; tolerance is relative to the largest element
-    A guess is only made where the relation holds exactly: "no simple relation" is the empty list.
+    A guess is only made where the relation holds exactly: "no simple relation" is the empty list,
+    and so is what arrays of two shapes have. Raises nothing of its own.
     """
     a, b = np.asarray(backward, float), np.asarray(numeric, float)
     size = float(np.abs(b).max(initial=0))

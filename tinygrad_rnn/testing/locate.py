@@ -21,7 +21,16 @@ from .subject import Subject
 
 @dataclass
 class NodeVerdict:
-    """One recorded call, its rule checked alone at the operands that it had."""
+    """One recorded call, its rule checked alone at the operands that it had.
+
+        (verdict,) = testing.locate(np.tanh, np.ones(3))
+        verdict.function is np.tanh, verdict.ok          # (True, True)
+
+    function, operands, static  the call: arrays, and keywords
+    node                        the operation, its shapes, its place in the network and its line
+    report                      of its rule alone, a GradReport
+    Raises nothing of its own.
+    """
 
     function: Any
     operands: list[Any]
@@ -44,10 +53,12 @@ class NodeVerdict:
 def locate(f: Callable[..., Any], *args: Any, wrt: Any = None) -> list[NodeVerdict]:
     """Check the rule of every operation that f records, each alone, in the order they ran.
 
-        [v.node for v in testing.locate(f, x) if not v.ok]
+        verdicts = testing.locate(lambda x: np.tanh(x) ** 2, np.array([0.1, -2.0]))
+        [v.node for v in verdicts if not v.ok]           # []: tanh and power are right
 
-    f, args, wrt  as for check_grads. Rules are checked at the operands they had, along random
-    directions or element by element; an operation that records nothing is left out.
+    f, args, wrt  as for check_grads, arrays of any shape. Rules are checked at the operands they
+    had, along random directions or element by element; an operation that records nothing is left
+    out. Raises NoGradientError where there is nothing to check.
     """
     return list(_verdicts(Subject(f, args, wrt)))
 

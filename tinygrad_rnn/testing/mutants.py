@@ -44,16 +44,23 @@ __all__ = ["Law", "Mutant", "MutantError", "Score", "apply", "law_of", "names", 
 
 
 class MutantError(TinygradError, ValueError):
-    """A mutant that does not exist or changes nothing, or a check that fails without any."""
+    """A mutant that does not exist or changes nothing, or a check that fails without any.
+
+        mutants.law_of("rules.no_such_mutant")        # raises MutantError
+
+    A ValueError, too.
+    """
 
 
 @dataclass(frozen=True)
 class Law:
     """A property that holds for the library: its name, and the check, which raises where it fails.
 
-    law = mutants.law_of("loop.state_not_carried")
-    law.label                    # 'laws.forward_by_hand'
-    law()                        # returns: it holds
+        law = mutants.law_of("loop.state_not_carried")
+        law.label                    # 'laws.forward_by_hand'
+        law()                        # returns: it holds
+
+    Raises what the check raises, an AssertionError mostly.
     """
 
     label: str
@@ -67,7 +74,14 @@ class Law:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: its name, what is wrong in a sentence, the law that must fail, how to install."""
+    """One fault: its name, what is wrong in a sentence, the law that must fail, how to install.
+
+        law = mutants.law_of("rules.tanh_sign")
+        install = lambda: mutants.apply("rules.tanh_sign")
+        mutants.Mutant("mine.tanh", "The derivative of tanh has the wrong sign.", law, install)
+
+    The bank has one for each of `names()`. Raises nothing of its own.
+    """
 
     name: str
     what: str
@@ -77,7 +91,14 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Score:
-    """How many faults a check sees: `print(mutants.score(check).text())`."""
+    """How many faults a check sees: `print(mutants.score(check).text())`.
+
+        score = mutants.score(lambda: testing.check_op(np.tanh, count=1), only="rules.tanh_sign")
+        score.killed, score.survived, score.total     # (['rules.tanh_sign'], [], 1)
+        print(score.text())
+
+    killed, survived  names of mutants. Raises nothing of its own.
+    """
 
     killed: list[str]
     survived: list[str]
@@ -103,15 +124,20 @@ class Score:
 def names() -> list[str]:
     """All mutants, group by group.
 
-    [name for name in mutants.names() if name.startswith("loop.")]
+        [name for name in mutants.names() if name.startswith("rules.tanh")]
+        # ['rules.tanh_sign', 'rules.tanh_power', 'rules.tanh_second_order']
+
+    Raises nothing of its own.
     """
     return list(_BANK)
 
 
 def law_of(name: str) -> Law:
-    """The law that must kill a mutant. Raises MutantError for an unknown name.
+    """The law that must kill a mutant.
 
-    mutants.law_of("rules.tanh_sign").label      # 'check_op(np.tanh)'
+        mutants.law_of("rules.tanh_sign").label      # 'check_op(np.tanh)'
+
+    Raises MutantError for an unknown name.
     """
     return _mutant(name).law
 
@@ -135,8 +161,9 @@ def apply(name: str) -> Iterator[None]:
 def score(check: Callable[[], Any], only: Iterable[str] | None = None) -> Score:
     """Run a check under each mutant: the fault is killed where the check raises anything.
 
-        score = mutants.score(check, only="loop.")
-        score.survived                            # faults that the check does not see
+        check = lambda: testing.check_op(np.tanh, count=1)
+        score = mutants.score(check, only=["rules.tanh_sign", "rules.cos_sign"])
+        score.survived                            # ['rules.cos_sign']: the check does not see it
 
     check   takes nothing; a test function, or one that calls many
     only    names of mutants, or beginnings such as "loop."; default: all of them, and the check

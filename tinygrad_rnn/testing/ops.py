@@ -26,14 +26,16 @@ VALUES_ONLY = (np.allclose, np.array_equal)  # composed functions that have no d
 class SuiteReport:
     """What a suite of checks found; `print(report.text())`.
 
-        report = testing.check_all_ops(count=5)
-        report.ok, report.counts["PASS"], report.unchecked
+        report = testing.check_op(np.tanh, count=5)
+        report.ok, report.counts["PASS"], report.unchecked      # (True, 5, [])
+        print(report.text())
 
     verdicts    name -> the worst verdict of its checks: PASS, KINK, INCONCLUSIVE or FAIL
     reports     name -> the worst GradReport
     failures    name -> what went wrong first, and how to repeat it
     counts      verdict -> how many checks
     unchecked   names of what has no cases
+    Raises nothing of its own.
     """
 
     what: str = "ops"
@@ -106,18 +108,20 @@ def check_op(
     """Check one function on `count` random calls: values, gradients, float32. Raise on failure.
 
         testing.check_op(np.tanh)
-        testing.check_op(softsign, lambda rng: (softsign, [rng.integers(1, 20, 5) / 8]))
+        testing.check_op(tg.sigmoid, lambda rng: (tg.sigmoid, [rng.integers(-20, 20, 5) / 8]))
 
     function    NumPy's, this package's, or your own with a rule (`tg.defvjp`)
-    make        make(rng) -> (call, arrays), as for `register_cases`; default: the registered one
+    make        make(rng) -> (call, arrays), of any shape, as for `register_cases`; default: the
+                registered one
     seed        case k is drawn with seed + k: a failing case is repeated by its seed and count=1
     rtol        relative tolerance of every element of every gradient
     order       2: derivatives of the gradients, too
 
     On Tensors the call must give what it gives on plain arrays (to the bit for functions with a
     rule, to 1e-13 for others); every element of every gradient must agree with numeric derivatives;
-    and where NumPy gives float32 for float32, no VJP may return another dtype. GradientError names
-    the first failing case. Raises NoGradientError where nothing says how calls are drawn.
+    and where NumPy gives float32 for float32, no VJP may return another dtype. Raises
+    GradientError, which names the first failing case, NoGradientError where nothing says how calls
+    are drawn.
     """
     report = SuiteReport()
     if make is None:
@@ -133,10 +137,11 @@ def check_all_ops(
 ) -> SuiteReport:
     """check_op for every function that has a derivative. Raise GradientError if any fails.
 
-        print(testing.check_all_ops(count=5).text())
+        print(testing.check_all_ops(count=1).text())
 
     Arguments as for check_op. All rules of this package have cases; one without fails. Your own
-    rules are checked where `register_cases` says how, else listed as `unchecked`.
+    rules are checked where `register_cases` says how, else listed as `unchecked`. Raises also
+    NoGradientError for count=0.
     """
     report = SuiteReport()
     everything = dict.fromkeys([*RULES, *COMPOSED])

@@ -41,12 +41,12 @@ def grad_property(
     pytest collects it, like every function named test_...; calling it runs it, too. To assert
     more, decorate a function of the arguments and the report:
 
-        @testing.grad_property(my_norm, strategies.lattice((3,), exclude=[0]))
-        def test_my_norm(x, report):
+        @testing.grad_property(np.linalg.norm, strategies.lattice((3,), exclude=[0]))
+        def test_norm(x, report):
             assert report.worst.error < 1e-12
 
-    f           what is differentiated; or a strategy of calls that have `.inputs`: programs(),
-                calls(np.tanh)
+    f           what is differentiated, of arrays of any shape; or a strategy of calls that have
+                `.inputs`: programs(), calls(np.tanh)
     positional  one strategy for each argument. One that gives tuples, as gufunc does, gives
                 several arguments (an argument that is a tuple is a tuple inside a tuple)
     options     strategies for arguments by f's own names; and the options of check_grads:
@@ -55,7 +55,8 @@ def grad_property(
     Hypothesis' own decorators go on top: @settings(max_examples=1000), @example(...) with one
     value for each strategy. The profile's deadline is not applied, since a first call may be slow;
     a different one in @settings is. The error, relative to the one allowed, is hypothesis' target,
-    and the verdict an event: `pytest --hypothesis-show-statistics` shows both.
+    and the verdict an event: `pytest --hypothesis-show-statistics` shows both. Raises TypeError
+    without strategies, and when the test runs what check_grads raises.
     """
     named = {k: v for k, v in options.items() if isinstance(v, SearchStrategy)}
     fixed = {k: v for k, v in options.items() if k not in named}

@@ -11,7 +11,15 @@ from .numeric import Derivative
 
 
 class GradientError(TinygradError, AssertionError):
-    """A gradient is wrong, or could not be decided. `.report` has the details."""
+    """A gradient is wrong, or could not be decided. `.report` has the details.
+
+        try:
+            testing.check_vjp(np.sin, lambda g, x: g, np.array([0.3, -2.0]))
+        except testing.GradientError as error:
+            error.report.wrong       # {'x': (2, 2)}
+
+    An AssertionError, too, so pytest shows it as a failed test.
+    """
 
     def __init__(self, report: Any) -> None:
         super().__init__(report.text())
@@ -20,7 +28,18 @@ class GradientError(TinygradError, AssertionError):
 
 @dataclass
 class Finding:
-    """One comparison: of an element, or of the derivative along a random direction."""
+    """One comparison: of an element, or of the derivative along a random direction.
+
+        finding = testing.grad_report(np.tanh, np.array([0.1, -2.0])).worst
+        finding.argument, finding.verdict                     # 'x', 'PASS'
+        finding.difference < finding.allowed                  # True
+
+    argument, index    where: index of the element, None along a direction through all of them
+    backward, numeric  the two derivatives; numeric is a Derivative, with its error bar
+    scale              the size of this argument's gradient; allowed, what may be between the two
+    sides              at a kink: the derivatives on its two sides
+    Raises nothing of its own.
+    """
 
     argument: str
     index: tuple[int, ...] | None  # None: along a direction through all elements
@@ -51,7 +70,22 @@ class Finding:
 
 @dataclass(repr=False)
 class GradReport:
-    """What a check found; `print(report)`."""
+    """What a check found; `print(report)`.
+
+        report = testing.grad_report(lambda x: np.tanh(x) ** 2, np.array([0.1, -2.0]))
+        report.verdict, report.ok         # ('PASS', True)
+        report.worst.error < 1e-9         # True
+        print(report.text())
+        print(report.repro())             # a script
+
+    findings          the comparisons, a Finding each
+    wrong             argument -> (how many elements are wrong, of how many)
+    unused            arguments to which no gradient came back
+    problems, doubts  why the verdict is FAIL, or INCONCLUSIVE, where no comparison says so
+    causes, notes     what a wrong gradient looks like; what else there is to say
+    located           the first wrong node, a NodeVerdict, or None
+    Raises nothing of its own.
+    """
 
     name: str
     findings: list[Finding] = field(default_factory=list)

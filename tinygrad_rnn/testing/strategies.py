@@ -130,6 +130,7 @@ def generic(
     large arrays, and where a shrunk array of zeros would hide what is wrong.
 
     shape  an int, a tuple, or a strategy of tuples       edits  how many at most
+    Raises nothing of its own.
     """
     return _of_tuples(shape).flatmap(
         lambda s: st.builds(generic_array, st.just(s), _edits(s, edits, values))
@@ -148,10 +149,11 @@ def _edits(
 def generic_array(shape: Shape, edits: abc.Mapping[Shape, float] | None = None) -> np.ndarray:
     """The array that `generic` draws: the same for the same shape, all values distinct.
 
-        generic_array((2, 2))                       # [[ 0.5  1.5] [-1.  -2. ]]
-        generic_array((2, 2), {(0, 1): 0.0})        # [[ 0.5  0. ] [-1.  -2. ]]
+        generic_array((2, 2))                       # array([[0.5, -2.0], [1.5, -1.0]])
+        generic_array((2, 2), {(0, 1): 0.0})        # array([[0.5, 0.0], [1.5, -1.0]])
 
-    Not 0, at most 2 in magnitude, both signs, magnitudes distinct too, in no order.
+    Any shape. Not 0, at most 2 in magnitude, both signs, magnitudes distinct too, in no order.
+    Raises nothing of its own.
     """
     size = math.prod(shape)
     stride = next(m for m in range(round(0.618 * size) + 1, 2 * size + 3) if math.gcd(m, size) == 1)
@@ -168,7 +170,9 @@ def cotangents(shape: AnyShape) -> SearchStrategy[np.ndarray]:
 
         cotangents((3, 2))
 
-    Equal weights hide faults: the gradient of a sum of a softmax is 0, right or wrong.
+    shape  an int, a tuple, or a strategy of tuples
+    Equal weights hide faults: the gradient of a sum of a softmax is 0, right or wrong. Raises
+    nothing of its own.
     """
     return generic(shape, values=(1.0, -1.0, 0.5, -2.0, 0.125))
 
@@ -181,8 +185,10 @@ def shapes(
 ) -> SearchStrategy[Shape]:
     """Shapes, with sides of size 1 among them, and with `zero` of size 0.
 
-    shapes(min_dims=1, max_dims=2)          # (1,), (3, 1), ...
-    shapes(zero=True)                       # (2, 0), ...
+        shapes(min_dims=1, max_dims=2)          # such as (1,), (3, 1)
+        shapes(zero=True)                       # such as (2, 0)
+
+    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     return hnp.array_shapes(
         min_dims=min_dims, max_dims=max_dims, min_side=0 if zero else 1, max_side=max_side
@@ -194,7 +200,9 @@ def broadcastable(
 ) -> SearchStrategy[tuple[Shape, ...]]:
     """n shapes that broadcast together: axes of size 1, axes missing in front.
 
-    broadcastable(2)                        # ((3, 1), (2,)), ...
+        broadcastable(2)                        # such as ((3, 1), (2,))
+
+    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     return hnp.mutually_broadcastable_shapes(
         num_shapes=n,
@@ -221,6 +229,7 @@ def gufunc(
     In front there may be more axes, which broadcast together; max_dims=0: none.
 
     max_side  the longest side          values  from a shape to arrays: lattice, generic, ...
+    Raises nothing of its own (hypothesis' InvalidArgument for what is no signature).
     """
     general = signature.replace(" ", "")
     # Faults that only square matrices show need all sides equal, which is rare by chance.
@@ -238,8 +247,10 @@ def gufunc(
 def axes(ndim: int | Shape) -> SearchStrategy[int | Shape | None]:
     """What NumPy's `axis` may be: None, one axis, several in any order; negative ones too.
 
-    axes(3)             # None, 1, -1, (2, 0), (), ...
-    axes((4, 2, 3))     # the same, for an array of this shape
+        axes(3)             # such as None, 1, -1, (2, 0), ()
+        axes((4, 2, 3))     # the same, for an array of this shape
+
+    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     n = ndim if isinstance(ndim, int) else len(ndim)
     if n == 0:
@@ -251,7 +262,9 @@ def axes(ndim: int | Shape) -> SearchStrategy[int | Shape | None]:
 def permutations(ndim: int) -> SearchStrategy[Shape]:
     """Orders of the axes, for np.transpose.
 
-    permutations(3)         # (0, 1, 2), (2, 0, 1), ...
+        permutations(3)         # such as (0, 1, 2), (2, 0, 1)
+
+    Raises nothing of its own.
     """
     return st.permutations(range(ndim)).map(tuple)
 
@@ -259,9 +272,10 @@ def permutations(ndim: int) -> SearchStrategy[Shape]:
 def indices(shape: Shape) -> SearchStrategy[Any]:
     """Everything that may stand in x[...]: slices, integers, None, index arrays, masks.
 
-        indices((3, 2))         # (slice(1, None), None), (array([0, 0, 2]), 1), a mask, ...
+        indices((3, 2))         # such as (slice(1, None), None), (array([0, 0, 2]), 1), a mask
 
-    Index arrays have repeats: gradients must then be added up. Masks cover the first axes or all.
+    shape  of x. Index arrays have repeats: gradients must then be added up. Masks cover the first
+           axes or all. Raises nothing of its own
     """
     basic = hnp.basic_indices(shape, allow_newaxis=True)
     return basic if not shape else basic | _fancy(shape) | _masks(shape)
@@ -311,8 +325,9 @@ class Program:
         print(program)                  # def program(x0, x1): ..., and the inputs
 
     lines      assignments, each to a new name; the last one is what is returned
-    inputs     arrays for x0, x1, ...
+    inputs     arrays for x0, x1, ..., of any shape
     functions  by name: what the lines call beside `np`
+    Raises SyntaxError for lines that are no Python.
     """
 
     def __init__(
@@ -356,9 +371,10 @@ def programs(
         def test_graphs(program):
             testing.check_grads(program, *program.inputs)
 
-        programs(ops=["{} + {}", "{} * {}", "np.exp({})", my_function])
+        programs(ops=["{} + {}", "{} * {}", "np.exp({})", tg.sigmoid])
 
     They contain diamonds, values that are used twice by one operation, and shapes that broadcast.
+    Raises ValueError for a lambda among the ops, which has no name.
 
     ops      Python expressions with {} for each operand, or functions (the operands are their
              positional arguments). Each takes and gives arrays that broadcast with the inputs
@@ -438,11 +454,12 @@ def _template(f: Callable[..., Any]) -> str:
 class Sequence:
     """A batch of sequences, short to print: `Sequence((3, 2, 1), lengths=[3, 1])`.
 
-        s = Sequence((3, 2, 1), {(0, 0, 0): 1.0}, lengths=[3, 1])
-        rnn(s.x, lengths=s.lengths)
+        s = Sequence((3, 2, 3), {(0, 0, 0): 1.0}, lengths=[3, 1])
+        rnn(s.x, lengths=s.lengths).outputs.shape      # (3, 2, 4)
 
     shape, edits  of x (T, N, C), as generic_array takes them
     lengths       (N,) integers, or None         mask  (T, N) booleans, or None
+    Raises nothing of its own.
     """
 
     def __init__(
@@ -484,6 +501,7 @@ def sequences(
 
     T, N, C  a number, or the least and the largest one
     lengths  draw them, from 0 to T; else None      mask  the same, any pattern
+    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     size = tuple(draw(_number(n)) for n in (T, N, C))
     edits = draw(_edits(size, 2, (0.0, 1.0, -2.0)))
@@ -505,10 +523,11 @@ def cells(
 ) -> SearchStrategy[Any]:
     """Small cells with parameters from a seed.
 
-        cells()                                         # RNNCell(1, 2, rng=0), ...
-        cells([MyCell], inputs=3, hidden=(2, 5))        # MyCell(3, hidden, rng=seed)
+        cells()                                         # such as RNNCell(1, 2, rng=0)
+        cells([tg.zoo.MGU], inputs=3, hidden=(2, 5))    # such as MGU(3, 4, rng=7)
 
     kinds  classes or functions that are called with (inputs, hidden, rng=...)
+    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     kind = st.sampled_from(kinds)
     sizes = _number(inputs), _number(hidden)
@@ -530,9 +549,10 @@ class Call:
     """A call of one function, from its case generator: `Call(np.tanh, seed=3)`.
 
         call = Call(np.tanh, seed=3)
-        call(*call.inputs)
+        np.array_equal(call(*call.inputs), np.tanh(*call.inputs))      # True
 
-    The generators are those of `tinygrad_rnn.testing.cases`; KeyError where there is none.
+    The generators are those of `tinygrad_rnn.testing.cases`. Raises NoGradientError where there is
+    none.
     """
 
     def __init__(self, function: Callable[..., Any], seed: int) -> None:
@@ -557,7 +577,8 @@ def calls(function: Callable[..., Any]) -> SearchStrategy[Call]:
         def test_joining(call):
             testing.check_grads(call, *call.inputs)
 
-    They come from a seed, so they do not shrink; `cases` says how they are drawn.
+    They come from a seed, so they do not shrink; `cases` says how they are drawn. Raises
+    NoGradientError, when drawn, where nothing says so.
     """
     return st.integers(0, 2**32 - 1).map(lambda seed: Call(function, seed))
 

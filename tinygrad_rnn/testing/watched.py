@@ -21,14 +21,14 @@ class Watched(np.ndarray):
 
         x = testing.Watched(np.array([1.0, -2.0]))
         np.maximum(x, 0) * 3
-        x.branches                      # [('maximum', b'...')]: which operand won, and ties
+        x.branches[0][0]                # 'maximum': and behind it which operand won, and ties
 
     Arrays computed from it share its log. Two runs with equal logs lie in one smooth piece of a
-    function; where the logs differ there is a kink or a jump between the points.
+    function; where the logs differ there is a kink or a jump between the points. Any shape.
 
     A complex one computes Im f(x + ih) / h, a derivative without any difference: comparisons and
-    extremes look at the real part, |x| is x or -x. Operations that would lose the imaginary part
-    raise TypeError. Source: Squire and Trapp 1998.
+    extremes look at the real part, |x| is x or -x. Raises TypeError where an operation would lose
+    the imaginary part. Source: Squire and Trapp 1998.
     """
 
     branches: Log

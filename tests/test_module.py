@@ -129,11 +129,13 @@ def test_repr_shows_names_shapes_and_the_number_of_numbers():
     assert repr(Bag()) == "Bag(no parameters; 0 numbers)"
 
 
-def test_repr_of_nested_modules_shows_the_dotted_names_and_counts_shared_ones_once():
+def test_repr_of_nested_modules_shows_what_each_part_is_and_counts_shared_ones_once():
     cell = tg.RNNCell(2, 3, rng=0)
     assert repr(Bag(layers=[tg.BiRNN(cell, cell), tg.Linear(6, 1, bias=False, rng=0)])) == (
-        "Bag(layers.0.forward_rnn.cell.U (2, 3)  layers.0.forward_rnn.cell.V (3, 3)  "
-        "layers.0.forward_rnn.cell.b (3,)  layers.1.W (6, 1); 24 numbers)"
+        "Bag(\n"
+        "  layers.0.forward_rnn.cell: RNNCell(U (2, 3)  V (3, 3)  b (3,))\n"
+        "  layers.1: Linear(W (6, 1))\n"
+        "  24 numbers)"
     )
 
 

@@ -448,7 +448,7 @@ def test_a_file_explains_itself(onnx, path):
     )
     model = loaded(onnx, path, net, 3, readout=tg.Linear(10, 2, rng=3), lengths=True, state=True)
     assert model.producer_name == "tinygrad_rnn"
-    assert model.doc_string.startswith("Chain(layers.0.layers.0.W (3, 4)")
+    assert model.doc_string.startswith("Chain(\n  layers.0.layers.0: Linear(W (3, 4)")
     assert (model.ir_version, model.opset_import[0].version) == (10, 22)
     state = {f"layer 1.{name}": (2, "N", 5) for name in "hc"}
     assert shapes(model.graph.input) == {"x": ("T", "N", 3), "lengths": ("N",), **state}

@@ -26,6 +26,9 @@ class Given(NamedTuple):
     states: bool  # whether all states are wanted
     after: dict[int, list[tuple[Number | None, Number | None]]]  # by time: see `own`, `chose`
 
+    def __repr__(self) -> str:
+        return f"Given({self.layer.name}, x {map_tree(np.shape, self.x)})"
+
     def place(self) -> Place:
         """The place of this loop, before any step.
 

@@ -65,9 +65,9 @@ class Node:
             frame = frame.f_back
         self.code, self.at = frame.f_code, frame.f_lasti
 
-    def __str__(self) -> str:
-        """`tanh #12 (2, 3), in RNN(RNNCell), forward, t=4, made at cell.py:88: h = np.tanh(z)`"""
-        return errors.description_of(self)
+    # `tanh #12 (2, 3), in RNN(RNNCell), forward, t=4, made at cell.py:88: h = np.tanh(z)`
+    __str__ = errors.description_of
+    __repr__ = lambda self: f"{type(self).__name__}({self})"
 
 
 class Leaf(Node):

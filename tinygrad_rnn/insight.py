@@ -21,8 +21,7 @@ from .canvas.pen import Figure
 from .canvas.words import say
 from .cells import Cell
 from .differentiate import grad, no_grad
-from .functions import valid_steps
-from .functions import values as _data
+from .functions import valid_steps, values
 from .graph import Key, Node
 from .nests import leaves, map_tree
 from .record import recording
@@ -155,6 +154,11 @@ def name_of(graph: Unfolded, goal: Key) -> str:
     return ""
 
 
+def _shown(found: Any) -> str:
+    with np.printoptions(precision=3, threshold=30, edgeitems=2):
+        return f"{np.array_repr(found).removesuffix(')')}; .draw())"
+
+
 class Flow(np.ndarray):
     """One number for each time step, as an array (T,); `.draw()` shows it.
 
@@ -167,6 +171,7 @@ class Flow(np.ndarray):
     """
 
     shows = "How large the gradient is at each time step"
+    __repr__ = _shown
 
     def draw(self, lang: str = "en", name: str = "", **others: Any) -> Figure:
         """A curve over time, on a logarithmic axis; others (name=Flow) go into the same picture.
@@ -289,7 +294,7 @@ def state_jacobians(
         before = map_tree(partial(_leaf, order[done - 1]), states)
         with recording(tracking=True):
             after = layer(
-                map_tree(lambda a, t=t: _data(a)[t : t + 1], x),
+                map_tree(lambda a, t=t: values(a)[t : t + 1], x),
                 before,
                 mask=None if valid is None else valid[t : t + 1],
                 reset=None if reset is None else reset[t : t + 1],
@@ -302,7 +307,7 @@ def state_jacobians(
 
 def _leaf(t: int, states: Array) -> Tensor:
     """The state after step t, to differentiate by."""
-    array = _data(states)[t]
+    array = values(states)[t]
     return Tensor(array, requires_grad=array.dtype.kind == "f")
 
 
@@ -316,7 +321,7 @@ def _jacobian(after: list[Any], before: list[Tensor], rows: int, size: int) -> n
     none = [np.zeros(a.shape) for a in before]
     found: Any = grad(flat, before, unit, allow_unused=True) if flat.requires_grad else none
     parts = [
-        np.zeros(b.shape) if g is None else _data(g) for g, b in zip(found, before, strict=True)
+        np.zeros(b.shape) if g is None else values(g) for g, b in zip(found, before, strict=True)
     ]
     return np.concatenate([g.reshape(rows, size, -1) for g in parts], axis=-1)
 
@@ -330,6 +335,8 @@ class Sensitivity(np.ndarray):
 
     Raises nothing of its own.
     """
+
+    __repr__ = _shown
 
     def draw(self, lang: str = "en", names: Any = None) -> Figure:
         """A heat map: an RNN fills a triangle, since it sees the past; a BiRNN fills the square.
@@ -357,7 +364,7 @@ def sensitivity(layer: Any, x: Array, state: Any = None, norm: Any = 2, **option
     """
     if not hasattr(layer, "initial_state") or isinstance(layer, Cell):
         raise errors.no_layer_over_time(type(layer).__name__)
-    if not any(_data(a).dtype.kind == "f" for a in leaves(x)):
+    if not any(values(a).dtype.kind == "f" for a in leaves(x)):
         raise errors.no_float_input(type(layer).__name__)
     with no_grad():
         first = layer(x, state, **options).outputs
@@ -461,7 +468,7 @@ def _batch(x: Any) -> tuple[int, ...]:
 
 def _start(layer: Any, x: Any) -> Any:
     """The initial state of the batch: drawn once, where it is random, and not for each copy."""
-    arrays = [_data(a) for a in leaves(x)] + [p.data for p in layer.parameters()]
+    arrays = [values(a) for a in leaves(x)] + [p.data for p in layer.parameters()]
     floats = [a.dtype for a in arrays if a.dtype.kind == "f"] or [np.dtype(np.float64)]
     return layer.initial_state(_batch(x), np.result_type(*floats))
 
@@ -474,9 +481,9 @@ def _repeated(size: int, x: Array, state: Any, options: Any) -> tuple[Any, Any, 
     batch = _batch(x)
     # without a batch, time has no axis of rows behind it yet
     spread = partial(_rows, size, batched=bool(batch))
-    arrays = map_tree(lambda a: spread(1, _data(a)), x)
+    arrays = map_tree(lambda a: spread(1, values(a)), x)
     x = map_tree(lambda a: Tensor(a, requires_grad=a.dtype.kind == "f"), arrays)
-    state = None if state is None else map_tree(lambda a: spread(0, _data(a)), state)
+    state = None if state is None else map_tree(lambda a: spread(0, values(a)), state)
     axes = {"lengths": 0, "mask": 1, "reset": 1}
     given = {k: v for k, v in options.items() if v is not None}
     return (

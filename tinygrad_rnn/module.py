@@ -132,9 +132,19 @@ class Module:
         return self
 
     def __repr__(self) -> str:
-        shapes = "  ".join(f"{name} {p.shape}" for name, p in self.named_parameters().items())
-        total = sum(p.size for p in self.parameters())
-        return f"{type(self).__name__}({shapes or 'no parameters'}; {total} numbers)"
+        modules, shapes = dict(find(self, Module)), dict[str, list[str]]()
+        for name, p in self.named_parameters().items():
+            owner = max((m for m in modules if f"{name}.".startswith(f"{m}." * bool(m))), key=len)
+            shapes.setdefault(owner, []).append(f"{name.removeprefix(f'{owner}.')} {p.shape}")
+        parts = []
+        for owner, own in shapes.items():
+            text = "  ".join([*own[:12], *["..."] * (len(own) > 12)])
+            parts.append(f"{owner}: {type(modules[owner]).__name__}({text})" if owner else text)
+        name, total = type(self).__name__, f"{sum(p.size for p in self.parameters()):,} numbers"
+        if len(parts) < 2:
+            return f"{name}({parts[0] if parts else 'no parameters'}; {total})"
+        more = [f"and {len(parts) - 7} parts more"] if len(parts) > 8 else parts[7:]
+        return "\n  ".join([f"{name}(", *parts[:7], *more, f"{total})"])
 
 
 def find(value: Any, kind: type[Any], name: str = "") -> list[tuple[str, Any]]:

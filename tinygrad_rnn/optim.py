@@ -40,6 +40,10 @@ class Optimizer:
             raise _no_parameters()
         self.lr = lr
 
+    def __repr__(self) -> str:
+        count, total = len(self.parameters), sum(p.size for p in self.parameters)
+        return f"{type(self).__name__}(lr={self.lr:g}, {count} Parameters, {total:,} numbers)"
+
     @property
     def lr(self) -> float:
         """The learning rate; may be set at any time."""

@@ -42,9 +42,8 @@ def split_index(index: Any) -> tuple[tuple[Any, ...], list[Any]]:
             array = part if hasattr(part, "shape") else np.asarray(part)
             if array.dtype.kind in "OUS":
                 raise IndexError(f"only integers, slices, None, ... and arrays index; got {part!r}")
-            arrays.append(
-                array.astype(int) if isinstance(part, list) and not part else array
-            )  # x[[]] is allowed
+            empty = isinstance(part, list) and not part  # x[[]] is allowed
+            arrays.append(array.astype(int) if empty else array)
     return tuple(template), arrays
 
 

@@ -24,6 +24,9 @@ class Place(NamedTuple):
         step = "" if self.t is None else f"t={self.t}"
         return ", ".join(part for part in (self.path, self.direction, step) if part)
 
+    def __repr__(self) -> str:
+        return f"Place({self})"
+
 
 class Record(threading.local):
     """The engine's mutable state, one for each thread."""
@@ -48,12 +51,10 @@ def recording(**changes: Any) -> Iterator[None]:
     """Change this thread's record for a while; put it back whatever happens inside."""
     before = {name: getattr(record, name) for name in changes}
     try:
-        for name, value in changes.items():
-            setattr(record, name, value)
+        vars(record).update(changes)
         yield
     finally:
-        for name, value in before.items():
-            setattr(record, name, value)
+        vars(record).update(before)
 
 
 class OwnLoop:

@@ -56,6 +56,10 @@ class RNNOutput(NamedTuple):
     state: Any  # the final state, as the cell's: give it to the next call to go on
     states: Any = None  # (T, ...) all states, where asked for
 
+    def __repr__(self) -> str:
+        there = (f"{k} {map_tree(np.shape, v)}" for k, v in self._asdict().items() if v is not None)
+        return f"RNNOutput({', '.join(there)})"
+
 
 class Layer(Module):
     """What RNN, BiRNN and Chain have in common."""

@@ -35,6 +35,11 @@ class Stream:
         self.batch_shape = (batch_shape,) if isinstance(batch_shape, int) else tuple(batch_shape)
         self.state = state
 
+    def __repr__(self) -> str:
+        now = "at the start" if self.state is None else f"state {map_tree(np.shape, self.state)}"
+        name = type(self.layer).__name__
+        return f"Stream({name}, batch_shape={self.batch_shape}, {now}; .push(x_t))"
+
     def push(self, x: Array) -> Any:
         """The output of one step, x (batch_shape..., C), or of a chunk with time in front.
 

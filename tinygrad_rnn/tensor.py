@@ -27,8 +27,7 @@ def _operators(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]
 
 def _compared(ufunc: np.ufunc) -> Callable[..., Any]:
     """== and != also meet None and strings (`None in [x]`): there the answer is Python's own."""
-    other = (type(None), str)
-    return lambda a, b: NotImplemented if isinstance(b, other) else apply(ufunc, a, b)
+    return lambda a, b: NotImplemented if isinstance(b, (str, type(None))) else apply(ufunc, a, b)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,10 +133,12 @@ class Tensor:
     __len__ = lambda self: len(self._data)
 
     def __repr__(self) -> str:
-        values = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=100)
+        name, data = type(self).__name__, self._data
+        lines = np.array2string(data, separator=", ", prefix=f"{name}(", threshold=100).split("\n")
+        values = "\n".join(lines if len(lines) < 10 else [*lines[:4], "...", *lines[-4:]])
         rule = self._key[0].rule if self._key else None
         made = f", made by {rule.name}" if rule else ", requires_grad=True" if self._key else ""
-        return f"Tensor({values}, shape={self.shape}, {self.dtype}{made})"
+        return f"{name}({values}, shape={self.shape}, {self.dtype}{made})"
 
     def __getstate__(self) -> Any:
         """Copies and pickles keep values, gradient and frozenness, for leaves and constants."""

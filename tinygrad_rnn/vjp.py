@@ -60,7 +60,7 @@ class Rule:
         self.defaults = {name: p.default for name, p in (known or {}).items()}
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in (known or {}).values())
         # Parameter names are read here, once: they say what a node keeps for the way back.
-        functions = [each or joint] if self.shared else vjps
+        functions = self.functions = [each or joint] if self.shared else vjps
         read = [self._read(vjp, known is None) for vjp in functions]
         self.asks = [asks if vjp else None for vjp, (asks, _) in zip(functions, read, strict=True)]
         self.names = [names for _, names in read]
@@ -69,6 +69,10 @@ class Rule:
         if known is None:
             positions = [f"x{j}" for j in range(max(1, len(vjps)))]
             self.defaults = dict.fromkeys(positions + [n for names in self.names for n in names])
+
+    def __repr__(self) -> str:
+        names = [vjp and ", ".join(inspect.signature(vjp).parameters) for vjp in self.functions]
+        return f"Rule({self.name}: {', '.join(f'({n})' if n else 'None' for n in names)})"
 
     def _read(self, vjp: VJP | None, hidden: bool) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Split a VJP's parameter names after g into what it asks to be kept, and keywords."""
@@ -159,10 +163,9 @@ def rule_of(function: Any) -> Rule:
 
     rule_of(np.tanh).names      # what its VJPs name
     """
-    rule = RULES.get(function)
-    if rule is None:
+    if function not in RULES:
         raise errors.no_rule(function)
-    return rule
+    return RULES[function]
 
 
 def defvjp(

@@ -124,7 +124,7 @@ class Figure(NamedTuple):
         return self.svg
 
     def __repr__(self) -> str:
-        return f"<Figure: {self.title}; {len(self.svg):,} bytes of SVG>"
+        return f"Figure({self.title}; {len(self.svg):,} bytes of SVG; .save('x.svg' or 'x.html'))"
 
 
 class Pen:

@@ -34,6 +34,9 @@ class Loop:
         self.plans: dict[Any, Plan] = {}
         self.last: Plan | None = None
 
+    def __repr__(self) -> str:
+        return f"Loop({len(self.plans)} plans)"
+
     def __reduce__(self) -> Any:
         return Loop, ()
 

@@ -26,6 +26,18 @@ WHY = {
 }
 
 
+class Text(str):
+    r"""A text of several lines, which a prompt and a notebook show as such; pickled, it is a str.
+
+    len(Text("a\nb").splitlines())      # 2, and repr shows two lines
+    """
+
+    __repr__ = str.__str__
+
+    def __reduce__(self) -> Any:
+        return str, (str(self),)
+
+
 def source(plan: Plan, title: str) -> str:
     """The traced loop and its BPTT as a module that needs NumPy alone."""
     first, second, step = plan.first, plan.second, plan.step
@@ -106,7 +118,7 @@ def source(plan: Plan, title: str) -> str:
         ahead,
         back,
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return Text("\n\n".join(filter(None, parts)) + "\n")
 
 
 def _body(half: Half, start: list[str], known: set[str]) -> list[str]:
@@ -185,16 +197,22 @@ def _helpers(functions: dict[str, Any]) -> list[str]:
     def add(name: str, value: Any) -> None:
         if name in texts or value is np:
             return
-        texts[name] = ""
+        texts[name], known = "", getattr(value, "__name__", "")
         if isinstance(value, ModuleType):
-            texts[name] = f"import {value.__name__} as {name}"
+            texts[name] = f"import {known}" + f" as {name}" * (name != known)
         elif isinstance(value, FunctionType):
             texts[name], uses = _definition(name, value)
             for word, used in uses.items():
                 add(word, getattr(used, "on_arrays", used))
             texts[name] = texts.pop(name)  # after what it uses
-        elif type(value) in (int, float, str, bool, tuple):
+        elif isinstance(value, np.ndarray) and value.size <= 100:
+            texts[name] = f"{name} = {_array(value)}"
+        elif known and getattr(np, known, None) is value:
+            texts[name] = f"{name} = np.{known}"
+        elif value is None or type(value) in (int, float, str, bool, tuple):
             texts[name] = f"{name} = {value!r}"
+        else:
+            texts[name] = f"{name} = None  # its value, a {type(value).__name__}, goes here"
 
     for name, value in functions.items():
         add(name, value)
@@ -253,4 +271,4 @@ def table(plan: Plan) -> str:
         for row in rows
     ]
     why = [f"{kind:6}  {reason}" for kind, reason in WHY.items()]
-    return "\n".join([*text, "", *why, f"What runs does {plan.steps} steps at a time."])
+    return Text("\n".join([*text, "", *why, f"What runs does {plan.steps} steps at a time."]))

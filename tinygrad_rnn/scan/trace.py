@@ -99,6 +99,9 @@ class Recorder:
         self.note: tuple[str, str] | None = None  # name and line, where they are not in a frame
         self.users = False  # while the user's step runs
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.ops)} calls)"
+
     def var(self, operand: Any) -> Any:
         """The Var of an operand; a Python number stays itself."""
         if type(operand) in (int, float, bool):

@@ -19,7 +19,7 @@ from .sides import Engine, cotangents
 from .subject import Subject
 
 
-@dataclass
+@dataclass(repr=False)
 class NodeVerdict:
     """One recorded call, its rule checked alone at the operands that it had.
 
@@ -37,6 +37,9 @@ class NodeVerdict:
     static: dict[str, Any]
     node: str  # the operation, its shapes, its place in the network and its line
     report: GradReport
+
+    def __repr__(self) -> str:
+        return f"NodeVerdict({self.report.verdict}: {self.node})"
 
     @property
     def ok(self) -> bool:

@@ -66,6 +66,9 @@ class Law:
     label: str
     check: Callable[[], Any]
 
+    def __repr__(self) -> str:
+        return f"Law({self.label})"
+
     def __call__(self) -> None:
         """Run the check; a fault's own warnings about NaN are not what it is judged by."""
         with np.errstate(all="ignore"):
@@ -88,6 +91,9 @@ class Mutant:
     law: Law
     installed: Callable[[], AbstractContextManager[None]]
 
+    def __repr__(self) -> str:
+        return f"Mutant({self.name}: {self.what})"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -102,6 +108,12 @@ class Score:
 
     killed: list[str]
     survived: list[str]
+
+    def __repr__(self) -> str:
+        return f"Score({len(self.killed)} of {self.total} mutants killed; .text())"
+
+    def __str__(self) -> str:
+        return self.text()
 
     @property
     def total(self) -> int:

@@ -28,6 +28,9 @@ class Derivative(NamedTuple):
     h: float
     method: str = "ladder"
 
+    def __repr__(self) -> str:
+        return f"Derivative({self})"
+
     def __str__(self) -> str:
         step = f"h = 2**{np.log2(self.h):.0f}" if self.method == "ladder" else f"h = {self.h:.0e}"
         return f"{self.value:.12g} +- {self.error:.1g} ({self.method}, {step})"

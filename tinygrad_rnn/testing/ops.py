@@ -22,7 +22,7 @@ VERDICTS = ("PASS", "KINK", "INCONCLUSIVE", "FAIL")  # from good to bad
 VALUES_ONLY = (np.allclose, np.array_equal)  # composed functions that have no derivative
 
 
-@dataclass
+@dataclass(repr=False)
 class SuiteReport:
     """What a suite of checks found; `print(report.text())`.
 
@@ -45,6 +45,12 @@ class SuiteReport:
     failures: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unchecked: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"SuiteReport({self.verdict}; {self.text().splitlines()[-1]}; .text())"
+
+    def __str__(self) -> str:
+        return self.text()
 
     @property
     def verdict(self) -> str:

@@ -26,7 +26,7 @@ class GradientError(TinygradError, AssertionError):
         self.report = report
 
 
-@dataclass
+@dataclass(repr=False)
 class Finding:
     """One comparison: of an element, or of the derivative along a random direction.
 
@@ -59,6 +59,9 @@ class Finding:
     def error(self) -> float:
         """The difference relative to the size of the argument's gradient."""
         return self.difference / self.scale if self.scale else self.difference
+
+    def __repr__(self) -> str:
+        return f"Finding({self.verdict}: {self})"
 
     def __str__(self) -> str:
         at = "along a direction" if self.index is None else f"element {list(self.index)}"
@@ -100,7 +103,8 @@ class GradReport:
     script: Callable[[], str] = str  # writes the reproduction
 
     def __repr__(self) -> str:
-        return f"<GradReport {self.name}: {self.verdict}, {len(self.findings)} comparisons>"
+        count = len(self.findings)
+        return f"GradReport({self.name}: {self.verdict}, {count} comparisons; .text())"
 
     def __str__(self) -> str:
         return self.text()

@@ -345,3 +345,32 @@ class Gaps(tg.Cell):
 
 def test_inputs_may_be_a_tuple_of_widths():
     testing.check_cell(Gaps, inputs=(3, 1))
+
+
+class Detaches(tg.Cell):
+    """No gradient goes back to the state before."""
+
+    def __init__(self):
+        self.U = tg.Parameter(np.ones((3, 2)) / 3)
+        self.state_shape, self.inputs = (2,), 3
+
+    def step(self, x, h):
+        return np.tanh(x @ self.U + tg.detach(h))
+
+
+def test_a_wrong_gradient_is_to_be_repeated_by_the_check_itself():
+    with pytest.raises(testing.GradientError) as caught:
+        testing.check_cell(Detaches, seed=3, only=["gradients", "second order"])
+    text = str(caught.value)
+    assert "testing.check_cell(make_cell, seed=3, only='gradients')" in text
+    assert "f = ..." not in text
+
+
+class DividesByTheNorm(Detaches):
+    def step(self, x, h):
+        return np.tanh(x / np.sqrt((x * x).sum(axis=-1, keepdims=True)) @ self.U + h)
+
+
+def test_nan_that_is_expected_is_told_with_the_law_that_says_why():
+    with pytest.raises(testing.GradientError, match="see only='finite at zero'"):
+        testing.check_cell(DividesByTheNorm, only="padding")

@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import inspect
+import math
 import pickle
 import threading
 import tracemalloc
@@ -81,6 +83,14 @@ def test_a_freed_graph_in_front_gives_no_partial_gradient():
     assert a.grad is None
     # a freed node may itself be asked for: nothing behind it is needed
     assert tg.grad(h * 3, [h])[0].data.tolist() == [3.0]
+
+
+def test_only_a_leafs_gradient_can_be_set():
+    x = leaf(1.0, 2.0)
+    for other in (x * 2, tg.Tensor([1.0, 2.0])):
+        with pytest.raises(errors.NoGradientError, match=r"only leaves, made with requires_grad"):
+            other.grad = np.ones(2)
+        assert other.grad is None
 
 
 def test_grad_touches_no_grad_and_takes_inner_nodes():
@@ -710,6 +720,13 @@ def test_norms_at_zero_have_gradient_zero():
         assert not np.isnan(x.grad).any()
         if p not in (1, np.inf):
             assert not x.grad.any()
+    for p in (-1, -0.5, -2):  # one 0 is enough
+        x = tg.Tensor([[0.0, 3.0], [1.0, -1.0]], requires_grad=True)
+        with np.errstate(all="raise"):
+            (y := np.linalg.norm(x, p, axis=-1)).sum().backward()
+        assert y.data[0] == 0
+        assert not x.grad[0].any()
+        np.testing.assert_allclose(x.grad[1], y.data[1] / 2 * np.array([1, -1]))
 
 
 def test_einsum_with_an_axis_of_size_1_in_one_operand():
@@ -733,14 +750,39 @@ def test_a_primitives_own_defaults_reach_its_vjp(rule_of):
 
 def test_arguments_given_twice_or_unknown_are_refused():
     x = tg.Tensor(np.ones((2, 2)), requires_grad=True)
-    for call in (
-        lambda: x.sum(0, axis=1),
-        lambda: tg.softmax(x, 0, axis=1),
-        lambda: x.sum(foo=None),
-        lambda: tg.softmax(x, axs=None),
+    for call, says in (
+        (lambda: x.sum(0, axis=1), "sum got several values for the argument 'axis'"),
+        (lambda: tg.softmax(x, 0, axis=1), "softmax got several values for the argument 'axis'"),
+        (lambda: x.sum(foo=None), "sum does not know the argument 'foo'"),
+        (lambda: tg.softmax(x, axs=None), "softmax does not know the argument 'axs'"),
+        (lambda: tg.softmax(x, -1, 2), "softmax: 3 positional arguments are too many"),
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=says):
             call()
+
+
+def test_a_primitive_whose_signature_python_hides(rule_of):
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(math.log)
+    log = tg.primitive(math.log)
+    rule_of(log, lambda g, x0: g / x0)
+    x = tg.Tensor(2.0, requires_grad=True)
+    log(x).backward()
+    assert x.grad == 0.5
+    with pytest.raises(TypeError, match="log: 2 positional arguments are too many"):
+        log(x, 10.0)
+    with pytest.raises(TypeError, match="log does not know the argument 'base'"):
+        log(x, base=10.0)
+
+
+def test_a_dtype_is_a_keyword_like_any_other(rule_of):
+    rounded = tg.primitive(lambda x, to=np.float64: x.astype(to).astype(x.dtype))
+    rule_of(rounded, lambda g, to: g.astype(to).astype(g.dtype))
+    x = leaf(1 / 3)
+    y = rounded(x, to=np.float16)
+    y.backward()
+    assert y.data[0] == np.float16(1 / 3)
+    assert x.grad.tolist() == [1.0]
 
 
 def test_masked_arrays_are_refused():
@@ -764,3 +806,19 @@ def test_array_arguments_are_called_by_position_in_vjps(rule_of):
         tg.defvjp(f, lambda g, b, scale: g * b * scale, lambda g, x0, scale: g * x0 * scale)
     with pytest.raises(errors.RuleError, match="a VJP for each array argument"):
         tg.defvjp(f)
+
+
+def test_a_tensor_of_one_number_is_formatted_as_that_number():
+    loss = tg.Tensor([1.5], requires_grad=True).sum()
+    assert f"{loss:.3f}" == "1.500"
+    assert f"{loss}" == str(loss)
+    with pytest.raises(ValueError, match="size 1"):
+        format(tg.Tensor([1.0, 2.0]), ".3f")
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), [(np.fft.fft, "np.fft.fft"), (np.linalg.svd, "np.linalg.svd")]
+)
+def test_a_function_without_a_rule_is_named_as_it_is_written(function, name):
+    with pytest.raises(errors.MissingRuleError, match=rf"tg\.defvjp\({name}, "):
+        function(tg.Tensor(np.eye(2)))

@@ -267,3 +267,19 @@ def test_a_wrong_gradient_beside_a_huge_one_does_not_pass(rule_of):
     f = tg.primitive(lambda a, b: a * 1e12 + b)
     rule_of(f, lambda g: g * 1e12, lambda g: 0 * g)
     assert testing.grad_report(f, np.ones(2), np.ones(2)).verdict != "PASS"
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_function_may_sum_up_the_parameters_of_a_module(scan):
+    rnn = tg.RNN(tg.RNNCell(2, 3, rng=0), scan=scan)
+    x = np.linspace(-1, 1, 8).reshape(4, 1, 2)
+
+    def penalised(x):
+        inner = rnn.cell.named_parameters()
+        return (rnn(x).last ** 2).sum() + sum((p * p).sum() for p in rnn.parameters()) + inner["U"]
+
+    assert testing.check_grads(penalised, x).verdict == "PASS"
+    assert "named_parameters" not in vars(rnn)
+    with testing.plain(rnn):
+        assert list(rnn.named_parameters()) == ["cell.U", "cell.V", "cell.b"]
+        assert all(type(p) is np.ndarray for p in rnn.parameters())

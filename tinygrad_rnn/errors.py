@@ -301,7 +301,9 @@ def whole_output(who: str) -> ShapeError:
 def no_rule(function: Any) -> MissingRuleError:
     """A function that is not in the table."""
     name = getattr(function, "__name__", repr(function))
-    name = f"np.{name}" if (getattr(function, "__module__", None) or "numpy") == "numpy" else name
+    module = getattr(function, "__module__", None) or "numpy"  # a ufunc has none
+    if module.split(".")[0] == "numpy":
+        name = f"np{module.removeprefix('numpy')}.{name}"
     return MissingRuleError(
         f"no VJP is registered for {name}, so it does not work on Tensors. Register one, "
         f"tg.defvjp({name}, lambda g, x0: ...), write it in other functions, or call it on "
@@ -552,11 +554,11 @@ def wrong_width(layer: str, shape: Any, width: int) -> ShapeError:
     )
 
 
-def wrong_state_form(layer: str, expected: str, got: str) -> CellError:
+def wrong_state_form(layer: str, expected: str, got: str, *, part: bool = False) -> CellError:
     """A given state that is nested in another way than the layer's."""
     return CellError(
-        f"{layer}: the initial state: expected {expected}, got {got}. It has the form of "
-        "layer.initial_state(), and of the .state that a call returns"
+        f"{layer}: {'in ' * part}the initial state: expected {expected}, got {got}. It has the form "
+        "of layer.initial_state(), and of the .state that a call returns"
     )
 
 
@@ -581,6 +583,14 @@ def state_changed(cell: str, t: int, new: Any, old: Any) -> CellError:
     return CellError(
         f"{cell}.step returned a state {new.shape} {new.dtype} at t={t}; it must stay "
         f"{old.shape} {old.dtype}"
+    )
+
+
+def state_form_changed(cell: str, old: str, new: str, *, part: bool) -> CellError:
+    """A step whose new state is nested in another way than the old one."""
+    return CellError(
+        f"{cell}.step got {old} as {'a part of ' * part}its state and returned {new} as the new "
+        "one. It returns (output, new state)"
     )
 
 

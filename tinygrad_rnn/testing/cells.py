@@ -19,7 +19,7 @@ from .checks import grad_report
 from .ops import SuiteReport
 from .oracle import quiet
 from .parameters import plain
-from .report import GradientError
+from .report import GradientError, GradReport
 
 Law = Callable[["_Trial"], None]
 LAWS: dict[str, Law] = {}
@@ -124,6 +124,13 @@ class _Trial:
         out = RNN(cell)(warm, cell.initial_state(batch, np.float64))
         return map_tree(lambda s: np.array(s.data if isinstance(s, Tensor) else s), out.state)
 
+    def told(self, report: GradReport, law: str) -> str:
+        """A report's text, with the check to repeat: its function was one of ours."""
+        given = {"inputs": self.inputs, "seed": self.seed or None}
+        options = "".join(f", {k}={v!r}" for k, v in given.items() if v is not None)
+        report.script = lambda: f"testing.check_cell(make_cell{options}, only={law!r})"
+        return report.text()
+
     def runs(self, sizes: Any = SIZES) -> Iterator[tuple[Any, Any, Any, str]]:
         """A cell, x, a state, and what to call the case."""
         for steps, rows in sizes:
@@ -143,6 +150,8 @@ def _same(a: Any, b: Any, what: str, tolerance: float = 1e-11) -> None:
         wrong = ~(np.abs(x - y) <= tolerance * np.maximum(1, np.abs(y)))
         if wrong.any():
             at = tuple(int(k) for k in np.argwhere(wrong)[0])
+            if not np.isfinite(y[at]):
+                what += " (what is expected is not finite itself: see only='finite at zero')"
             raise AssertionError(f"{what}: {x[at]:.6g} at {list(at)}, expected {y[at]:.6g}")
 
 
@@ -234,7 +243,7 @@ def _gradients_law(trial: _Trial) -> None:
             run, x, state, wrt=[0, 1, cell], rtol=trial.rtol, seed=trial.seed, directions=ways
         )
         if not report.ok:
-            raise AssertionError(f"{case}: {report.text()}")
+            raise AssertionError(f"{case}: {trial.told(report, 'gradients')}")
 
 
 @_law("second order")
@@ -248,7 +257,7 @@ def _second_order(trial: _Trial) -> None:
 
     report = grad_report(run, x, state, wrt=[0, 1, cell], order=2, directions=1, seed=trial.seed)
     if not report.ok:
-        raise AssertionError(f"{case}: {report.text()}")
+        raise AssertionError(f"{case}: {trial.told(report, 'second order')}")
 
 
 @_law("rows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,14 @@ def swapped(modules: Any, stand_in: Callable[[Parameter], Any]) -> Iterator[None
         return value
 
     before: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    parts = submodules(list(modules))
+    named = [{name: stand_in(p) for name, p in m.named_parameters().items()} for m in parts]
     try:
-        for module in modules:
-            for part in submodules(module):
-                before.append((vars(part), dict(vars(part))))
-                vars(part).update({name: replaced(value) for name, value in vars(part).items()})
+        for part, own in zip(parts, named, strict=True):
+            before.append((vars(part), dict(vars(part))))
+            vars(part).update({name: replaced(value) for name, value in vars(part).items()})
+            if not all(isinstance(x, Parameter) for x in own.values()):  # for f that sums them up
+                vars(part)["named_parameters"] = partial(dict, own)
         yield
     finally:
         for attributes, values in reversed(before):

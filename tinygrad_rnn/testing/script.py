@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def _named(f: Any, lines: list[str]) -> str | None:
 
 def _whereabouts(f: Any) -> str:
     """Where a function that cannot be imported is written."""
+    while isinstance(f, partial):
+        f = f.func
     f = getattr(f, "on_arrays", f)  # of a primitive
     try:
         source = inspect.getsource(f).strip().splitlines()[0]

@@ -2,6 +2,10 @@
 
 import os
 
+# before NumPy is imported: the cores are busy with tests, and a second BLAS thread only waits
+for name in ("OPENBLAS", "OMP", "MKL", "VECLIB_MAXIMUM"):
+    os.environ.setdefault(f"{name}_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -522,7 +522,7 @@ def test_the_picture_is_the_same_with_scan_and_in_every_run(tmp_path):
     runs = {
         subprocess.run(
             [sys.executable, "-c", code, folder],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": folder + "/.."},
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": folder + "/..", "OPENBLAS_NUM_THREADS": "1"},
             capture_output=True, text=True, check=True,
         ).stdout
         for seed in "123"

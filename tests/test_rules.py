@@ -233,6 +233,12 @@ def test_gradients_at_zero_are_zero(call):
             assert ddx is None or np.isfinite(ddx.data).all()
 
 
+def test_elements_taken_along_no_axis_are_those_of_the_flattened_array():
+    x, at = np.random.default_rng(0).normal(size=(2, 3)), np.array([5, 0, 5])
+    for order in (1, 2):
+        testing.check_grads(lambda x: np.take_along_axis(x, at, axis=None) ** 3, x, order=order)
+
+
 def test_integer_constants_do_not_wrap():
     c = tg.Tensor([2.0, 0.0, 3.0], requires_grad=True)
     for big in (np.array([200] * 3, "u1"), np.array([2**40] * 3)):

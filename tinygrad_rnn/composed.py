@@ -176,8 +176,10 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
         return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
     if ord == 0:
         return np.sum((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
-    if ord < 0:
-        return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+    if ord < 0:  # one 0 makes it 0
+        gone = np.any(size == 0, axis=axis, keepdims=True)
+        total = np.sum(np.where(gone, 1, size) ** ord, axis=axis, keepdims=keepdims)
+        return np.where(np.any(size == 0, axis=axis, keepdims=keepdims), 0, total ** (1 / ord))
     powers = np.where(size == 0, 0, np.where(size == 0, 1, size) ** ord)
     total = np.sum(powers, axis=axis, keepdims=keepdims)
     return np.where(total == 0, 0, np.where(total == 0, 1, total) ** (1 / ord))
@@ -276,6 +278,8 @@ def take(a: Array, indices: Any, axis: int | None = None) -> Array:
     """Elements by number, along an axis or of all in a row."""
     if not isinstance(indices, Tensor):
         indices = np.asarray(indices, None if np.size(indices) else int)
+    if indices.dtype == bool:  # the elements 0 and 1: here it is no mask
+        indices = indices.astype(int)
     if axis is None:
         return np.reshape(a, -1)[indices]
     return a[(slice(None),) * normalize_axis_index(axis, np.ndim(a)) + (indices,)]

@@ -126,7 +126,7 @@ class Rule:
                 what = "got several values for" if name in given else "does not know"
                 raise TypeError(f"{self.name} {what} the argument {name!r}")
             if name in self.accepts or not self.differentiable:
-                array = hasattr(value, "shape") and not isinstance(value, np.generic)
+                array = hasattr(value, "shape") and not isinstance(value, (np.generic, type))
                 if array and (self.own or not isinstance(value, np.ndarray)):
                     raise errors.array_as_keyword(self.name, name)
                 static[name] = _hashable(value)

@@ -93,14 +93,6 @@ def test_only_a_leafs_gradient_can_be_set():
         assert other.grad is None
 
 
-def test_only_a_leafs_gradient_can_be_set():
-    x = leaf(1.0, 2.0)
-    for other in (x * 2, tg.Tensor([1.0, 2.0])):
-        with pytest.raises(errors.NoGradientError, match=r"only leaves, made with requires_grad"):
-            other.grad = np.ones(2)
-        assert other.grad is None
-
-
 def test_grad_touches_no_grad_and_takes_inner_nodes():
     x = leaf(1.0, 2.0)
     h = x * x
@@ -728,13 +720,6 @@ def test_norms_at_zero_have_gradient_zero():
         assert not np.isnan(x.grad).any()
         if p not in (1, np.inf):
             assert not x.grad.any()
-    for p in (-1, -0.5, -2):  # one 0 is enough
-        x = tg.Tensor([[0.0, 3.0], [1.0, -1.0]], requires_grad=True)
-        with np.errstate(all="raise"):
-            (y := np.linalg.norm(x, p, axis=-1)).sum().backward()
-        assert y.data[0] == 0
-        assert not x.grad[0].any()
-        np.testing.assert_allclose(x.grad[1], y.data[1] / 2 * np.array([1, -1]))
     for p in (-1, -0.5, -2):  # one 0 is enough
         x = tg.Tensor([[0.0, 3.0], [1.0, -1.0]], requires_grad=True)
         with np.errstate(all="raise"):

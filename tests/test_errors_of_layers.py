@@ -32,6 +32,10 @@ def lstm():
     return tg.RNN(tg.LSTMCell(C, H, rng=0))
 
 
+def stacked():
+    return tg.RNN(tg.Stacked(tg.LSTMCell(C, H, rng=0), tg.LSTMCell(H, H, rng=1)))
+
+
 def birnn():
     return tg.BiRNN(tg.RNNCell(C, H, rng=0), tg.RNNCell(C, H, rng=1))
 
@@ -113,6 +117,8 @@ ONE = np.ones((2, H))
         (birnn, ONE, ("BiRNN: the initial state: expected a pair (forward, backward)",)),
         (birnn, (ONE, ONE, ONE), ("BiRNN", "expected a pair", "got a tuple of 3")),
         (birnn, (ONE, (ONE, ONE)), ("expected an array (2, 3)", "got a tuple of 2")),
+        (stacked, ((ONE, ONE), ONE), ("RNN(Stacked): in the initial", "tuple of 2, got an array")),
+        (stacked, ((ONE, ONE), (ONE,) * 3), ("Stacked): in the initial", "got a tuple of 3")),
     ],
 )
 def test_a_state_of_another_structure(layer, state, parts):
@@ -302,7 +308,13 @@ def test_clipping_names_the_parameter_whose_gradient_is_not_finite(clip):
 
 @pytest.mark.parametrize(
     "use",
-    [tg.Linear(H, 1, rng=0), lambda out: tg.mse(out, X), lambda out: tg.cross_entropy(out, [0])],
+    [
+        tg.Linear(H, 1, rng=0),
+        lambda out: tg.mse(out, X),
+        lambda out: tg.cross_entropy(out, [0]),
+        lambda out: rnn()(out),
+        lambda out: tg.Chain(birnn(), tg.Linear(2 * H, 1, rng=0))(out),
+    ],
 )
 def test_a_whole_output_given_on_says_which_part_to_give(use):
     for layer in (rnn(), birnn()):

@@ -271,6 +271,13 @@ def test_rows_of_a_stream_are_reset(seed, as_indices):
     close(stream.push(x), layer(x).outputs)
 
 
+def test_a_stream_with_a_state_of_another_form_says_what_it_expects():
+    stream = tg.RNN(tg.LSTMCell(3, 4, rng=0)).stream((2,), state=np.ones((2, 4)))
+    for use in (lambda: stream.push(np.ones((2, 3))), lambda: stream.reset([0])):
+        with pytest.raises(errors.CellError, match=r"a tuple of 2, got an array \(2, 4\)"):
+            use()
+
+
 @pytest.mark.parametrize("kind", ["birnn", "reverse", "chain"])
 def test_what_reads_backwards_cannot_stream(kind):
     cell = tg.GRUCell(3, 3, rng=0)

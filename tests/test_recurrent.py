@@ -397,6 +397,15 @@ def test_wrong_calls(call, text):
         call(tg.RNN(cells(0)[0]))
 
 
+def test_a_width_alone_is_a_shape_of_one_axis():
+    for shape in (H, np.int64(H), (H,)):
+        out = tg.RNN(Wrong(lambda x, h: np.tanh(x[..., :1] + h), shape))(X)
+        assert out.state.shape == (2, H)
+    nest = tg.RNN(Wrong(lambda x, s: (s["h"], s), {"h": H, "c": (H, (H, 2))}))(X).state
+    assert nest["h"].shape == nest["c"][0].shape == (2, H)
+    assert nest["c"][1].shape == (2, H, 2)
+
+
 def test_wrong_states_and_seeds():
     rnn, birnn = layers(0)[::2]
     with pytest.raises(errors.CellError, match=r"expected an array .*, got a tuple of 2"):
@@ -405,6 +414,13 @@ def test_wrong_states_and_seeds():
         birnn(X, np.ones((2, H)))
     with pytest.raises(errors.RngError, match="rng=0"):
         tg.RNNCell(2, 3)
+
+
+INNER = (((H,), (H,)), (H,))  # a nest in a nest
+
+
+class Unfinished(tg.Cell):
+    state_shape = (H,)
 
 
 class Wrong(tg.Cell):
@@ -428,11 +444,14 @@ class Wrong(tg.Cell):
         (Wrong(lambda x, h: (h.sum(), h)), "starts with the batch shape"),
         (Wrong(lambda x, h: h, None), r"must set state_shape.*initial_state"),
         (tg.Cell(), "state_shape"),
+        (Unfinished(), r"Unfinished must define step\(self, x, state\)"),
         (Wrong(lambda x, h: None), "got a NoneType; was `return` forgotten"),
         (Wrong(lambda x, h: 0.0), "must return arrays, got a float"),
         (Wrong(lambda x, h: (h, None)), "NoneType"),
         (Wrong(lambda x, h: h, "h"), "state_shape='h': expected a tuple of ints"),
         (Wrong(lambda x, s: (x, {"c": s["h"]}), {"h": (H,)}), "a dict of h .* a dict of c"),
+        (Wrong(lambda x, s: (x, ((s[0][0],), s[1])), INNER), "tuple of 2 as a part .* tuple of 1"),
+        (Wrong(lambda x, s: (x, (s[0][0], s[1])), INNER), "tuple of 2 as a part .* an array"),
     ],
 )
 def test_wrong_cells(cell, text):

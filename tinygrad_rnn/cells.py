@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from . import init
+from . import errors, init
 from .errors import CellError
 from .functions import activation as activation_named
 from .functions import sigmoid
 from .module import Module, Parameter, dtype_of
-from .nests import form, leaves, summary
+from .nests import form, leaves, summary, unlike
 from .vjp import Array
 
 
@@ -71,11 +71,9 @@ class Cell(Module):
                 f"{name}.step must return (output, new state), a tuple of two; got "
                 f"{summary(result)}"
             )
-        if form(new) != form(state):
-            raise CellError(
-                f"{name}.step got {summary(state)} as its state and returned {summary(new)} as "
-                "the new one. It returns (output, new state)"
-            )
+        if differ := unlike(state, new):
+            part = differ[0] is not state
+            raise errors.state_form_changed(name, *map(summary, differ), part=part)
         for value in (output, *leaves(new)):
             if not _is_array(value):
                 hint = "; was `return` forgotten?" if value is None else ""

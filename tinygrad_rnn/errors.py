@@ -557,8 +557,8 @@ def wrong_width(layer: str, shape: Any, width: int) -> ShapeError:
 def wrong_state_form(layer: str, expected: str, got: str, *, part: bool = False) -> CellError:
     """A given state that is nested in another way than the layer's."""
     return CellError(
-        f"{layer}: {'in ' * part}the initial state: expected {expected}, got {got}. It has the form "
-        "of layer.initial_state(), and of the .state that a call returns"
+        f"{layer}: {'in ' * part}the initial state: expected {expected}, got {got}. It has the "
+        "form of layer.initial_state(), and of the .state that a call returns"
     )
 
 

@@ -35,6 +35,19 @@ def form(tree: Any) -> Any:
     return len(tree) if isinstance(tree, tuple) else None
 
 
+def unlike(tree: Any, other: Any) -> tuple[Any, Any] | None:
+    """The first parts of two nests that differ in form, or None.
+
+    unlike((1, (2, 3)), (1, (2,)))      # ((2, 3), (2,))
+    """
+    if form(tree) != form(other):
+        return tree, other
+    if not isinstance(tree, (tuple, dict)):
+        return None
+    keys = tree if isinstance(tree, dict) else range(len(tree))
+    return next(filter(None, (unlike(tree[key], other[key]) for key in keys)), None)
+
+
 def leaves(tree: Any) -> list[Any]:
     """The arrays of a nest, in order.
 

@@ -26,7 +26,7 @@ from .errors import CellError, ShapeError
 from .functions import valid_steps
 from .given import Given
 from .module import Module, Parameter, find
-from .nests import form, leaves, map_tree, refilled, summary
+from .nests import leaves, map_tree, refilled, summary, unlike
 from .record import Place, each_step, record, recording
 from .scan import show
 from .scan.loop import Loop
@@ -282,8 +282,9 @@ class RNN(Layer):
                 raise errors.wrong_state_dtype(self.name, given.dtype, zeros.dtype)
             return given
 
-        if form(state) != form(expected):
-            raise errors.wrong_state_form(self.name, summary(expected), summary(state))
+        if differ := unlike(expected, state):
+            part = differ[0] is not expected
+            raise errors.wrong_state_form(self.name, *map(summary, differ), part=part)
         return map_tree(check, expected, state)
 
     def _check_step(self, output: Any, new: Any, old: Any, batch: tuple[int, ...], t: int) -> None:

@@ -241,6 +241,20 @@ def test_birnn_and_chain(name, dtype):
         assert_equal_to_the_plain_loop(make, x)
 
 
+def test_without_a_state_the_traced_loop_is_the_plain_one_too():
+    make = lambda: tg.RNN(Written(lambda cell, x, state: (np.tanh(x @ cell.U), state), {}))
+    assert_equal_to_the_plain_loop(make, batch(), lengths=[5, 2, 0], return_states=True)
+
+
+def test_a_cut_after_every_step_of_a_long_sequence():
+    layers, x, found = twins(), batch(steps=150, rows=1), []
+    for layer in layers:
+        found.append([everything(layer, x, truncate=1) for _ in range(2)][-1])
+    assert not differences(*found)
+    kept = [rows for pool in layers[0].traced.last.pools.values() for *_, rows in pool]
+    assert max(map(len, kept)) <= 501  # lists of rows, one for each block that was met
+
+
 def test_scan_in_the_call_of_the_class_is_scan_set_later():
     first, second = drawn(gru, 1), drawn(gru, 2)
     x = np.random.default_rng(0).normal(size=(4, 2, C))
@@ -755,8 +769,17 @@ class Slots:
 SETTINGS, SLOTS, HELD = SimpleNamespace(by=0.5), Slots(0.5), tg.Linear(2, 2, rng=0)
 
 
+class Settled(Stepping):
+    """A cell with a setting that it works out."""
+
+    @property
+    def rate(self):
+        return 2 * SETTINGS.by
+
+
 def test_settings_anywhere_may_change_between_calls():
     steps = {
+        "property": lambda cell, x, h: x * cell.rate,
         "partial": lambda cell, x, h: cell.act(x),
         "namespace": lambda cell, x, h: x * SETTINGS.by,
         "slots": lambda cell, x, h: x * SLOTS.by,
@@ -764,7 +787,8 @@ def test_settings_anywhere_may_change_between_calls():
         "layer": lambda cell, x, h: HELD(x),
         "keyword": lambda cell, x, h, *, by=SETTINGS: x * by.by,
     }
-    cells = {name: Stepping(step) for name, step in steps.items()}
+    kinds = {"property": Settled}  # each cell sees one change only: its own
+    cells = {name: kinds.get(name, Stepping)(step) for name, step in steps.items()}
     scans = {name: tg.RNN(cell, scan=True) for name, cell in cells.items()}
     x, before = np.ones((3, 1, 2)), (SETTINGS.by, SLOTS.by, HELD.W)
     try:
@@ -772,10 +796,29 @@ def test_settings_anywhere_may_change_between_calls():
             for name, cell in cells.items():
                 found, expected = scans[name](x).outputs.data, tg.RNN(cell)(x).outputs.data
                 np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=name)
-                cell.act = partial(scaled, by=0.9)
+            cells["partial"].act = partial(scaled, by=0.9)
             SETTINGS.by, SLOTS.by, HELD.W = 0.9, 0.9, tg.Parameter(np.eye(2))
     finally:
         SETTINGS.by, SLOTS.by, HELD.W = before
+
+
+def test_large_tables_of_a_cell_may_change_between_calls():
+    """Arrays are compared bit by bit, lists of more than 1,000 things by identity."""
+    cell = Stepping(lambda cell, x, h: np.tanh(x * cell.table[1, 1].item() + cell.list[0] * h))
+    cell.table, cell.list = np.arange(600.0).reshape(30, 20) / 40, [0.5] * 2000
+    cell.table[2:] = np.nan
+    scan, plain, x, last = tg.RNN(cell, scan=True), tg.RNN(cell), np.ones((3, 1, 2)), None
+    for change in range(5):
+        if change == 2:
+            cell.table[1, 1] = -1.0
+        elif change == 3:
+            cell.list = [0.25] * 2000
+        elif change == 4:
+            cell.table.resize((60, 10), refcheck=False)  # the same numbers, in other rows
+        found, expected = scan(x).outputs.data, plain(x).outputs.data
+        np.testing.assert_allclose(found, expected, atol=1e-12, err_msg=f"change {change}")
+        assert (scan.traced.last is last) == (change == 1)  # traced anew where that is needed
+        last = scan.traced.last
 
 
 def test_a_cell_that_knows_its_layer_is_traced_once():
@@ -1193,6 +1236,29 @@ def test_a_wrong_step_raises_what_it_raises_in_the_plain_loop(step):
             tg.RNN(Written(step), scan=scan)(batch())
         raised.append(type(caught.value))
     assert raised[0] is raised[1]
+
+
+@pytest.mark.parametrize("by", ["shape", "nothing", "one of two", "right"])
+def test_a_wrong_rule_is_the_same_error_as_in_the_plain_loop(by, rule_of):
+    product = tg.primitive(lambda a, b: a * b)
+    if by in ("shape", "nothing"):
+        right = lambda g, x0: g * x0
+        wrong = (lambda g, x1: g[..., :1]) if by == "shape" else (lambda g, x1: None)
+        rule_of(product, wrong, right)
+    else:
+        count, calls = 1 + (by == "right"), []
+        rule_of(product, joint=lambda g, x0, x1: calls.append(1) or (g * x1, g * x0)[:count])
+    make = lambda: tg.RNN(Written(lambda cell, x, h: np.tanh(product(h, x @ cell.U) + h)))
+    if by == "right":
+        assert_equal_to_the_plain_loop(make, batch())
+        assert len(calls) == 1 + 5  # once for all steps, and once in each step of the plain loop
+        return
+    raised = []
+    for scan in (True, False):
+        with pytest.raises(errors.RuleError) as caught:
+            everything(scan_everywhere(make(), scan), batch())
+        raised.append(str(caught.value).partition("; the call was ")[0])
+    assert raised[0] == raised[1]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..functions import relu, sigmoid, softplus
-from ..primitives import astype, detach, getitem
+from ..primitives import astype, getitem
 from ..rules import einsum_product, rows_product, scatter
 from . import forms
 from .fission import Part, products, summed_products
@@ -157,8 +157,6 @@ class Writer:
         f, static = op.function, op.static
         if f is astype:
             return f"{args[0]}.astype({self._keyword(static['dtype'])})"
-        if f is detach:
-            return args[0]
         if f is getitem:
             return f"{args[0]}[{forms.index_text(static['index'], lifted, args[1:])}]"
         if f is rows_product:

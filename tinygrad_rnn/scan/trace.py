@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RuleError, TraceError, value_read
-from ..graph import INSIDE, run_vjp, unbroadcast
+from ..errors import TraceError, value_read, wrong_joint
+from ..graph import INSIDE, _fitted, run_vjp
 from ..primitives import detach, getitem, unstack
 from ..record import record, recording
 from ..tensor import Tensor, apply
@@ -330,11 +330,7 @@ def _vjps(
         recorder.note = (f"d_{v.name}", op.line)
         if together is None or not rule.joint:
             together = run_vjp(op, i, g, kept)  # an Op has what it needs of a Node
+        if rule.joint and (not isinstance(together, tuple) or len(together) < len(op.ins)):
+            raise wrong_joint(op, together)
         part = together[i] if rule.joint else together
-        if rule.broadcasts and part.shape != v.shape:
-            part = unbroadcast(part, v.shape)
-        if part.shape != v.shape:
-            raise RuleError(
-                f"{rule.name}: the VJP of argument {i} gave {part.shape}, not {v.shape}"
-            )
-        yield v, part if part.dtype == v.dtype else part.astype(v.dtype)
+        yield v, _fitted(part, op, i, v.shape, v.dtype)

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 
 import pytest
 
+import tinygrad_rnn as tg
 from tinygrad_rnn import __main__, testing
 from tinygrad_rnn.shell import split
 from tinygrad_rnn.testing import shell
@@ -247,6 +249,37 @@ def test_check_is_only_a_subcommand_in_front(monkeypatch):
 def test_an_unknown_subcommand_is_named_with_those_that_there_are(capsys):
     assert __main__.main(["trian", "book.txt"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(
-        "there is no subcommand 'trian'; there are check, source, draw, train, sample"
+    assert err == (
+        "there is no subcommand 'trian', did you mean train? there are check, source, draw, train, "
+        "sample, info, or none: the demo (--help says what each is for)\n"
     )
+    assert __main__.main(["xyz"]) == 2
+    assert capsys.readouterr().err.startswith("there is no subcommand 'xyz': there are check, ")
+
+
+def test_help_has_a_line_for_each_subcommand_and_says_where_to_start(capsys):
+    with pytest.raises(SystemExit) as caught:
+        __main__.main(["--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, (room, function, what) in __main__.COMMANDS.items():
+        assert f"  {name:8}{what}" in lines
+        assert callable(getattr(import_module(f"tinygrad_rnn.{room}"), function))
+    assert "start there" in lines[-2]
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        __main__.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"tinygrad_rnn {tg.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [["draw", "tasks"], []])
+@pytest.mark.parametrize("text", ["-1", "x", "1.5"])
+def test_a_seed_is_a_whole_number(capsys, command, text):
+    with pytest.raises(SystemExit) as caught:
+        __main__.main([*command, "--seed", text])
+    assert caught.value.code == 2
+    assert f"--seed: {text}: expected a whole number, 0 or more" in capsys.readouterr().err

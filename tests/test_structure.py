@@ -17,7 +17,8 @@ PACKAGE = Path(tg.__file__).parent
 ORDER = """
     errors nests arrays vjp record primitives graph tensor differentiate rules composed functions
     losses init module cells wrappers zoo streaming given scan recurrent exchange optim train unfold
-    shell canvas insight figures files onnx_model testing charmodel report demo __main__ __init__
+    shell canvas insight figures files onnx_model testing charmodel report demo info __main__
+    __init__
 """.split()  # noqa: SIM905
 
 LIMITS = {

@@ -7,9 +7,29 @@
     tg.mse(out.last, np.zeros((2, 4))).backward()
     rnn.cell.V.grad                        # the sum of what every time step contributes
 
-The engine: graph.py, tensor.py, rules.py. Recurrent networks: cells.py, recurrent.py. Checks:
-`from tinygrad_rnn import testing`. The demo: `python -m tinygrad_rnn`.
+What to do next, each with help():
+
+    a cell of your own       tg.Cell; LSTMCell, GRUCell and tg.zoo are written in the same way
+    layers                   tg.RNN, tg.BiRNN, tg.Chain
+    train                    tg.fit, tg.Adam, tg.cross_entropy; tg.save, tg.load
+    BPTT made visible        tg.contributions, tg.gradient_flow, tg.draw; rnn.source() after scan
+    is a gradient right?     from tinygrad_rnn import testing
+    on the shell             python -m tinygrad_rnn, the demo; --help lists what else there is
+
+To read: tensor.py, graph.py and rules.py are the engine; cells.py and recurrent.py the networks.
 """
+
+import typing as _typing
+from difflib import get_close_matches as _nearest
+
+try:
+    import numpy as _np
+except ModuleNotFoundError as error:
+    if error.name != "numpy":
+        raise
+    advice = "tinygrad_rnn needs NumPy 2.0 or newer: python -m pip install 'numpy>=2.0'"
+    # under this name `python -m tinygrad_rnn` says so in one line, without a traceback
+    raise ModuleNotFoundError(advice, name=__name__) from None
 
 from . import composed as _composed  # noqa: F401  (it fills a table)
 from . import errors, init, rules, zoo
@@ -29,6 +49,8 @@ from .rules import primitive
 from .streaming import Stream
 from .tensor import Tensor
 from .train import History, fit
+from .vjp import COMPOSED as _COMPOSED
+from .vjp import RULES as _RULES
 from .vjp import Array, defvjp, vjp_of
 from .wrappers import Readout, Residual, Stacked, VariationalDropout, Zoneout
 
@@ -101,3 +123,37 @@ __all__ = [
     "vjp_of",
     "zoo",
 ]
+
+
+_INSTEAD = {
+    "GRU": "write tg.RNN(tg.GRUCell(inputs, hidden, rng=0))",
+    "LSTM": "write tg.RNN(tg.LSTMCell(inputs, hidden, rng=0))",
+    "Sequential": "write tg.Chain(layer, layer, ...)",
+    "Optimizer": "it is tg.optim.Optimizer",
+    "backward": "it is a method: loss.backward()",
+    "manual_seed": "seeds are arguments: rng=0",
+    "nn": "its names are in tg itself: tg.Linear, tg.RNN, tg.cross_entropy",
+    "testing": "write from tinygrad_rnn import testing",
+}
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__doc__", "__version__", "testing"])
+
+
+if not _typing.TYPE_CHECKING:  # a type checker would take every name for one that there is
+
+    def __getattr__(name):
+        """What to write for a name that is not here, as an AttributeError."""
+        public = {known.lower(): known for known in __all__}
+        if name in _INSTEAD:
+            advice = f": {_INSTEAD[name]}"
+        elif name in _np.__all__:
+            f = getattr(_np, name)
+            works = callable(f) and (f in _RULES or f in _COMPOSED)
+            advice = f": it is NumPy's, np.{name}{', which works on Tensors' if works else ''}"
+        else:
+            near = _nearest(name.lower(), public, 1)
+            advice = f". Did you mean tg.{public[near[0]]}?" if near else ""
+        # (without a name Python adds no guess of its own)
+        raise AttributeError(f"tinygrad_rnn has no {name!r}{advice}", name="", obj=None)

@@ -1,4 +1,4 @@
-"""`python -m tinygrad_rnn`: the demo. `check`, `source`, `draw`, `train`, `sample`: of yours."""
+"""`python -m tinygrad_rnn`: the demo, and subcommands, which `COMMANDS` lists."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-COMMANDS = {  # the room that each is in, and its function there
-    "check": ("testing.shell", "main"),
-    "source": ("testing.emitted", "main"),
-    "draw": ("figures.drawn", "main"),
-    "train": ("charmodel", "train_main"),
-    "sample": ("charmodel", "sample_main"),
+from .info import THREADS
+from .shell import seed
+
+COMMANDS = {  # the room that each is in, its function there, what it is for
+    "check": ("testing.shell", "main", "the gradient of a function, the laws of a cell"),
+    "source": ("testing.emitted", "main", "a cell's forward and its BPTT, as NumPy to read"),
+    "draw": ("figures.drawn", "main", "a cell, a layer unrolled in time, the task types"),
+    "train": ("charmodel", "train_main", "a character model of your own text"),
+    "sample": ("charmodel", "sample_main", "text from such a model"),
+    "info": ("info", "main", "versions, BLAS and its threads, what is installed beside"),
 }
+HELP = """subcommands, each with --help:
+{rows}
+
+Without a subcommand it is the demo, half a minute: start there. Then, with your own text:
+python -m tinygrad_rnn train book.txt"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, run the demo or a subcommand, return the exit status."""
     given = sys.argv[1:] if argv is None else argv
-    name = given[0] if given else ""
-    if not name or name.startswith("-"):
+    if not given or given[0].startswith("-"):
         return demo(given)
+    name, *rest = given
     if name not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        print(
-            f"there is no subcommand {name!r}; there are {known}, or none: the demo",
-            file=sys.stderr,
-        )
+        near = get_close_matches(name, COMMANDS, 1)
+        guess = f", did you mean {near[0]}?" if near else ":"
+        known = f"there are {', '.join(COMMANDS)}, or none: the demo (--help says what each is for)"
+        print(f"there is no subcommand {name!r}{guess} {known}", file=sys.stderr)
         return 2
-    room, function = COMMANDS[name]
+    room, function, _ = COMMANDS[name]
 
     def work() -> int:
-        return int(getattr(import_module(f".{room}", __package__), function)(given[1:]))
+        return int(getattr(import_module(f".{room}", __package__), function)(rest))
 
     return with_one_thread(given, work) if name == "train" else work()
 
@@ -65,12 +73,14 @@ def demo(given: list[str]) -> int:
     """The demo, without a subcommand."""
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn",
+        usage="%(prog)s [options of the demo]\n       %(prog)s SUBCOMMAND ...",
         description="The demo: gradients checked, text learnt, a task that needs the future.",
-        epilog="Also, each with --help: python -m tinygrad_rnn check (the gradient of a function, "
-        "the laws of a cell), source (a cell's forward and BPTT as NumPy), draw (pictures), train "
-        "(a character model of your own text), sample (text from it).",
+        epilog=HELP.format(rows="\n".join(f"  {k:8}{what}" for k, (*_, what) in COMMANDS.items())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers (default 0)")
+    version = getattr(sys.modules[__package__], "__version__", "")
+    parser.add_argument("--version", action="version", version=f"tinygrad_rnn {version}")
+    parser.add_argument("--seed", type=seed, default=0, help="same seed, same numbers (default 0)")
     parser.add_argument("--quick", action="store_true", help="train less: a few seconds in all")
     parser.add_argument(
         "--out", default="tinygrad_rnn_demo", metavar="DIR", help="where the files go"

@@ -440,6 +440,8 @@ def test_an_optimizer_of_ones_own():
     other = stepped(Signs, steps=0)
     other.load_state_dict(optimizer.state_dict())
     assert bits(other)[2:] == bits(optimizer)[2:]
+    with pytest.raises(NotImplementedError, match=r"Mine must define change\(self, k, g\)"):
+        stepped(type("Mine", (Optimizer,), {}))
 
 
 @each_optimizer

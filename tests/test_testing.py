@@ -155,6 +155,17 @@ def test_a_parameter_that_cannot_be_seen_is_named():
 def test_other_dtypes_are_refused():
     with pytest.raises(errors.DtypeError, match="float64 and float32"):
         testing.check_grads(np.tanh, np.ones(2, np.float16))
+    with pytest.raises(errors.DtypeError, match="x is complex: only real gradients"):
+        testing.check_grads(lambda x: x * x, np.ones(2, complex))
+    with pytest.raises(errors.DtypeError, match="vjp returned a complex gradient"):
+        testing.check_vjp(np.tanh, lambda g, x: g * (1 + 1j), np.ones(2))
+
+
+def test_cotangents_are_real_and_have_the_outputs_shapes():
+    with pytest.raises(errors.DtypeError, match="cotangent is complex"):
+        testing.check_grads(np.tanh, np.ones(2), cotangent=np.ones(2, complex))
+    with pytest.raises(errors.ShapeError, match=r"shapes \[\(3,\)\].* have \[\(2,\)\]: give one"):
+        testing.check_grads(np.tanh, np.ones(2), cotangent=np.ones(3))
 
 
 def test_plain_swaps_and_restores_after_an_exception():

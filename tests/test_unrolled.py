@@ -611,6 +611,57 @@ def test_what_cannot_be_drawn_is_told():
         tg.draw(tg.RNN(tg.RNNCell(3, 4, rng=0))(x(3)))
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"title": 3}, tg.errors.FigureError, "title=3: expected a text"),
+        ({"kind": "curves"}, tg.errors.FigureError, "RNNOutput is nothing for a picture of kind"),
+        ({"kind": "result"}, tg.errors.FigureError, "RNNOutput is nothing for a picture of kind"),
+        ({"kind": "states", "row": 5}, tg.errors.FigureError, "row=5: this batch has 2 rows"),
+        ({"names": 3}, tg.errors.FigureError, "names=3: expected a Module, or a dict"),
+        ({"names": {"W": 3}}, tg.errors.FigureError, r"names\['W'\]: expected a Tensor"),
+        ({"most": 2.5}, tg.errors.FigureError, "most=2.5: expected a number of steps"),
+        ({"inputs": 5}, tg.errors.FigureError, "inputs=5: expected a label for each step"),
+        ({"loss": 3}, tg.errors.NoGradientError, "expected Tensors: a loss.* got an? int"),
+        ({"parameter": 3}, tg.errors.NoGradientError, "a weight such as .* got an? int"),
+        ({"parameter": tg.Parameter(np.ones(2))}, tg.errors.UnusedInputError, "another network"),
+        ({"parameter": "after"}, tg.errors.FigureError, "outside of all loops"),
+        ({"loss": "several"}, tg.errors.NotScalarError, "it must be one number"),
+    ],
+)
+def test_options_that_are_wrong_are_named_with_what_is_expected(options, error, text):
+    out = tg.RNN(tg.RNNCell(3, 4, rng=0))(x(3), return_states=True)
+    readout = tg.Linear(4, 1, rng=0)
+    loss = readout(out.last).sum()
+    named = {"after": readout.W, "several": out.last}
+    options = {name: named.get(str(value), value) for name, value in options.items()}
+    loss = {} if {"loss", "kind"} & set(options) else {"loss": loss}
+    with pytest.raises(error, match=text):
+        tg.draw(out, **loss, **options)
+
+
+def test_arguments_and_labels_of_other_pictures():
+    with pytest.raises(tg.errors.FigureError, match=r"args=3: expected .* as a tuple"):
+        tg.draw(np.tanh, args=3)
+    out = tg.RNN(tg.RNNCell(3, 4, rng=0))(x(3), return_states=True)
+    flow = tg.gradient_flow((out.last**2).sum(), out)
+    assert tg.draw(flow).svg == flow.draw().svg
+    with pytest.raises(tg.errors.FigureError, match="inputs= means nothing for a Flow"):
+        tg.draw(flow, inputs="abc")
+
+
+def test_a_title_of_ones_own_is_at_the_top():
+    out = tg.RNN(tg.RNNCell(3, 4, rng=0))(x(3))
+    for figure in (
+        tg.draw(out, title="Mine"),
+        tg.draw((out.last**2).sum(), kind="graph", title="Mine"),
+        tg.draw(tg.RNNCell(3, 4, rng=0), title="Mine"),
+    ):
+        assert (figure.title, figure._repr_svg_()) == ("Mine", figure.svg)
+        assert re.search(">Mine</text>", figure.svg)
+        assert problems(figure.svg) == []
+
+
 def test_states_as_a_map():
     out = tg.RNN(tg.GRUCell(3, 4, rng=0))(x(5), return_states=True)
     figure = tg.draw(out, kind="states", inputs="a b c")

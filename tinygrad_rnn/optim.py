@@ -63,7 +63,7 @@ class Optimizer:
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """What to subtract from the k-th Parameter, given its gradient."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define change(self, k, g)")
 
     def zero_grad(self) -> None:
         """Set every gradient to None, before the next backward."""

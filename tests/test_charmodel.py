@@ -38,7 +38,7 @@ def weights(path):
 
 
 def model_of(text, **options):
-    return CharModel("".join(sorted(set(text))), **({"hidden": 6, "rng": 0} | options))
+    return CharModel(text, **({"hidden": 6, "rng": 0} | options))
 
 
 # ----- from a text to a text
@@ -597,6 +597,13 @@ def test_text_is_written_as_it_is_made(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Out())
     assert sample_main(["m.npz", "--length", "3", "--start", "the"]) == 0
     assert [len(text) for text in flushed] == [3, 4, 5, 6, 7]
+
+
+def test_an_alphabet_may_be_any_text_that_has_it():
+    model, sorted_one = model_of("hello"), model_of("ehlo")
+    assert model.alphabet == "ehlo"
+    assert model.codes("lol").tolist() == [2, 3, 2]
+    assert "".join(model.text("he", 9, 0)) == "".join(sorted_one.text("he", 9, 0))
 
 
 def test_a_seed_is_required():

@@ -45,7 +45,7 @@ class CharModel(Chain):
         model = CharModel("abc", hidden=8, rng=0)
         "".join(model.text("ab", 10, rng=0))        # 'ab', and ten characters more
 
-    alphabet  every character once, sorted: number k of them is code k
+    alphabet  a text in which each character is: number k of them, sorted, is code k
     hidden    units in each layer
     cell      "rnn", "gru" or "lstm"; layers: how many, one on the other
     rng       an int seed or a numpy Generator, required
@@ -54,12 +54,13 @@ class CharModel(Chain):
     def __init__(
         self, alphabet: str, hidden: int = 128, layers: int = 1, cell: str = "gru", rng: Any = None
     ) -> None:
-        self.alphabet, self.points = alphabet, points_of(alphabet)
+        self.alphabet = "".join(sorted(set(alphabet)))
+        self.points = points_of(self.alphabet)
         options: Any = {"rng": init.generator(rng), "dtype": np.float32}
         widths = [SIZE, *[hidden] * (layers - 1)]
         rnns = [RNN(CELLS[cell](width, hidden, **options), scan=True) for width in widths]
-        embedding = Embedding(len(alphabet), SIZE, **options)
-        super().__init__(embedding, *rnns, Linear(hidden, len(alphabet), **options))
+        size = len(self.alphabet)
+        super().__init__(Embedding(size, SIZE, **options), *rnns, Linear(hidden, size, **options))
 
     def codes(self, text: str) -> np.ndarray:
         """A text as numbers, (T,). UsageError names the characters that are not in the alphabet."""
@@ -329,7 +330,7 @@ def _model(options: argparse.Namespace, text: str, rng: np.random.Generator) -> 
         raise UsageError(f"--from has sizes of its own: leave out --{', --'.join(given)}")
     if options.source:
         return load(options.source)
-    return CharModel("".join(sorted(set(text))), rng=rng, **given)
+    return CharModel(text, rng=rng, **given)
 
 
 def text_of(path: str, encoding: str) -> str:

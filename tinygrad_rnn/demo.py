@@ -102,7 +102,7 @@ def corpus() -> str:
 def characters(seed: int, steps: int) -> tuple[CharModel, dict[str, Any]]:
     """Train on nine tenths of the text, measure on the last tenth."""
     text, rng = corpus(), np.random.default_rng(seed)
-    model = CharModel("".join(sorted(set(text))), 100, cell="rnn", rng=rng)
+    model = CharModel(text, 100, cell="rnn", rng=rng)
     codes, size = model.codes(text), len(model.alphabet)
     train, held = np.split(codes, [len(codes) * 9 // 10])
     unigram, before = guessing(train, held, size), measure(model, held)
@@ -122,7 +122,7 @@ WORDS = "hello world"
 
 def hello_world(seed: int) -> tuple[CharModel, dict[str, str]]:
     """The tutorial's words, learnt by heart."""
-    model, steps = CharModel("".join(sorted(set(WORDS))), 16, cell="rnn", rng=seed), len(WORDS) - 1
+    model, steps = CharModel(WORDS, 16, cell="rnn", rng=seed), len(WORDS) - 1
     learn(model, model.codes(WORDS), 100, chunk=steps, rng=seed, progress=False)
     recited = "".join(model.text(WORDS[0], steps, seed, temperature=0))
     print(f"   given {WORDS[0]!r}, after 100 steps it recites: {recited!r}")

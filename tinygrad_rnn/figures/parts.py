@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import inspect
 import itertools
 import re
@@ -10,14 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import FigureError, description_of, graph_freed
-from ..graph import INSIDE, Key, Node
+from ..errors import FigureError, description_of
+from ..graph import INSIDE, Key, Node, _path
 from ..module import Parameter
 from ..nests import leaves, map_tree
 from ..record import recording
@@ -79,17 +77,8 @@ def recorded(tensor: Tensor, names: Iterable[tuple[str, Tensor]] = ()) -> Found:
             "made inside tg.no_grad(). Draw the function instead, tg.draw(f, args=(x,)), or use "
             "requires_grad=True"
         )
-    seen = {tensor._key[0]}
-    stack = [tensor._key[0]]
-    while stack:
-        node = stack.pop()
-        if node.edges is None:
-            raise graph_freed(node)
-        for _, (parent, _), _ in node.edges:
-            if parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    young = sorted(heapq.nlargest(MOST, seen, key=attrgetter("id")), key=attrgetter("id"))
+    nodes = _path({tensor._key: None}, None, cut=False)
+    young = nodes[-MOST:]
     parts, behind = dict[Node, Part](), set[Part]()
     for node in young:
         keys = [(node, slot) for slot in range(len(node.shapes))]
@@ -110,7 +99,7 @@ def recorded(tensor: Tensor, names: Iterable[tuple[str, Tensor]] = ()) -> Found:
             value = parts[named._key[0]].outs[named._key[1]]
             value.array, value.name = named._data, name or value.name
     result = (parts[tensor._key[0]], tensor._key[1])
-    return Found(list(parts.values()), [result], len(seen) - len(young), frozenset(behind))
+    return Found(list(parts.values()), [result], len(nodes) - len(young), frozenset(behind))
 
 
 def _fill(parts: dict[Node, Part]) -> None:

@@ -1,4 +1,7 @@
-"""What one does with a graph: gradients of Tensors, and whether it is recorded and checked."""
+"""What one does with a graph: gradients of Tensors, and whether it is recorded and checked.
+
+The walk back itself is `pull`, in graph.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What cells and losses need and NumPy lacks: on Tensors and on plain arrays alike."""
+"""What cells and losses need and NumPy lacks: on Tensors and on plain arrays alike.
+
+The losses made of it are in losses.py; cells.py uses `sigmoid` and `activation`.
+"""
 
 from __future__ import annotations
 

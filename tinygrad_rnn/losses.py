@@ -1,4 +1,7 @@
-"""Losses over time. Padding never changes a loss, and never sends a gradient back."""
+"""Losses over time. Padding never changes a loss, and never sends a gradient back.
+
+What padding is, `valid_steps` says, in functions.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Module: an object whose Parameters can be found; Linear, y = phi(h W + b); Embedding, W[i]."""
+"""Module: an object whose Parameters can be found; Linear, y = phi(h W + b); Embedding, W[i].
+
+Cells (cells.py) and layers over time (recurrent.py) are Modules, too.
+"""
 
 from __future__ import annotations
 

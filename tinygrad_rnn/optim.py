@@ -1,4 +1,7 @@
-"""Optimisers: each replaces a Parameter's array by a new one; nothing is changed in place."""
+"""Optimisers: each replaces a Parameter's array by a new one; nothing is changed in place.
+
+The loop around them is `fit`, in train.py.
+"""
 
 from __future__ import annotations
 
@@ -197,11 +200,11 @@ class Adam(Optimizer):
 
         optimizer = tg.Adam(model.parameters(), lr=1e-3)
 
-    m = b1 m + (1 - b1) g;  s = b2 s + (1 - b2) g**2;  p -= lr m / (sqrt(s) + eps), where m and s
-    are first divided by 1 - b1**t and 1 - b2**t, t being the step: they start at zero
+    m = b1 m + (1 - b1) g;  s = b2 s + (1 - b2) g**2;  p -= lr m / (sqrt(s) + eps)
 
-    betas  (b1, b2)
-    Parameters, of any shapes, and errors as for SGD. Raises ShapeError.
+    There m and s are divided by 1 - b1**t and 1 - b2**t, since they start at zero; t counts the
+    steps, and betas is (b1, b2). Parameters, of any shapes, and errors as for SGD. Raises
+    ShapeError.
     """
 
     remembers = ("means", "squares", "steps")

@@ -1,4 +1,7 @@
-"""What one thread is doing: whether it records, and where in a network it is."""
+"""What one thread is doing: whether it records, and where in a network it is.
+
+`apply`, in tensor.py, reads it at each call; the loop in recurrent.py says where it is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stream: a layer fed step by step, as data arrives."""
+"""Stream: a layer fed step by step, as data arrives. The layers are in recurrent.py."""
 
 from __future__ import annotations
 

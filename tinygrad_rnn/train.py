@@ -1,4 +1,7 @@
-"""fit: the loop that every training is, with the care that one does not take each time."""
+"""fit: the loop that every training is, with the care that one does not take each time.
+
+The steps that it makes are the optimisers', in optim.py.
+"""
 
 from __future__ import annotations
 

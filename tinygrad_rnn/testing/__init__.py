@@ -5,7 +5,7 @@
 
 Needs NumPy only. The numeric side never touches the engine: functions run on plain arrays.
 `testing.strategies` and `testing.grad_property` need hypothesis; these, `testing.laws` and
-`testing.mutants` are loaded when they are used.
+`testing.mutants` are loaded when they are used. To read: checks.py, then examine.py and oracle.py.
 """
 
 from typing import Any

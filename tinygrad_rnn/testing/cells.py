@@ -43,7 +43,7 @@ def check_cell(
                is drawn with both signs, the others in (0, 1): time gaps, draws). Default:
                cell.inputs, or 3
     only       a law's name or several, instead of all (`testing.cells.LAWS`)
-    seed, rtol as for check_grads
+    seed, rtol  as for check_grads
 
     What is checked: the contract of step and initial_state; that step is pure; gradients of x, the
     state and all parameters, in both orders; rows of a batch do not mix; padding (NaN too) is never

@@ -1,4 +1,7 @@
-"""Numeric derivatives to look at: each method by itself, and two tests that need no tolerance."""
+"""Numeric derivatives to look at: each method by itself, and two tests that need no tolerance.
+
+The ladder of steps is in numeric.py; what a check makes of it, in oracle.py and examine.py.
+"""
 
 from __future__ import annotations
 

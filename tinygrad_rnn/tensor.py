@@ -130,7 +130,7 @@ class Tensor:
     __float__ = lambda self: float(self.item() if self.size == 1 else self.data)
     __int__ = lambda self: int(self.item() if self.size == 1 else self.data)
     __index__ = lambda self: self.data.__index__()
-    __format__ = lambda self, spec: format(self.item() if spec else str(self), spec)  # f"{t:.3f}"
+    __format__: Any = lambda self, spec: format(self.item() if spec else str(self), spec)
     __len__ = lambda self: len(self._data)
 
     def __repr__(self) -> str:

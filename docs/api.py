@@ -3,15 +3,12 @@
 import ast
 import re
 import sys
-from functools import cached_property
 from importlib import import_module
 from itertools import groupby, takewhile
 from pathlib import Path
 from textwrap import dedent
 
 import pdoc
-
-from tinygrad_rnn.testing import strategies
 
 PAGES = {  # module -> what it shows beside its __all__; * is all that is made there
     **dict.fromkeys(["init", "errors", "testing.strategies"], "*"),
@@ -30,7 +27,6 @@ PAGES = {  # module -> what it shows beside its __all__; * is all that is made t
 STAGE = "In examples np is NumPy, tg is tinygrad_rnn, x an array (5, 2, 3) that rnn and model take."
 FORMULA = re.compile(r"[^.:]{1,30}? = |.*;  ")
 ROW = re.compile(r"(\S.*?)  +(\S.*)", re.DOTALL)  # a term, and what it is
-all_members, eval_type = pdoc.doc.Class.members.func, pdoc.doc.safe_eval_type
 
 
 def show(page, names):
@@ -44,24 +40,6 @@ def show(page, names):
     module.__all__ = [*getattr(module, "__all__", ()), *names]
     for name in module.__all__:
         vars(module).setdefault(name, getattr(module, name))  # some are made when asked for
-
-
-def members(cls):
-    """What a class shows: attributes that are explained, functions, and how it is called."""
-    found = all_members(cls)
-    for name, m in list(found.items()):
-        if m.kind == "function" and str(getattr(m.obj, "__module__", "")).startswith("numpy"):
-            m.docstring = f"As `ndarray.{name}`."
-        if name == "__call__":
-            m.docstring += "\n\n@public"
-        if m.kind != "function" and (not m.docstring or m.docstring.startswith("Alias for")):
-            del found[name]
-    return found
-
-
-def typed(annotation, names, *rest):
-    """NamedTuples and composite strategies have forgotten where they were made."""
-    return eval_type(annotation, vars(strategies) | names, *rest)
 
 
 def markdown(docstring, *_):
@@ -119,10 +97,6 @@ if __name__ == "__main__":
     for page, names in PAGES.items():
         show(page, names)
     pdoc.docstrings.convert = markdown
-    pdoc.doc.Class.members = cached_property(members)
-    pdoc.doc.Class.members.__set_name__(pdoc.doc.Class, "members")
-    pdoc.doc.Module.source = ""  # whole files are in the checkout
-    pdoc.doc.safe_eval_type = typed
     pdoc.render.configure(footer_text=STAGE)
     pdoc.pdoc(
         "tinygrad_rnn", "!.*(diagnose|locate)$", output_directory=Path(*sys.argv[1:] or ["api"])

@@ -249,3 +249,8 @@ def test_detach_keeps_the_values_of_a_state_and_cuts_its_graph():
     assert not x.grad[:2].any()
     assert x.grad[2:].all()
     assert type(tg.detach(out)) is tg.RNNOutput
+
+
+def test_tangents_of_other_shapes_are_told_as_tangents():
+    with pytest.raises(tg.errors.ShapeError, match=r"of its shape: \[\(2,\)\]; got \[\(3,\)\]"):
+        tg.jvp(np.square, [np.ones(2)], [np.ones(3)])

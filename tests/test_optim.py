@@ -628,3 +628,17 @@ def test_names_that_are_the_same_as_text_are_refused():
     with pytest.raises(ShapeError, match="same name as text"):
         tg.Adam({1: p, "1": q})
     assert list(tg.Adam({"first": p, "again": p}).named) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: tg.Adam(p, betas=(0.9,)), r"betas=\(0\.9,\): 2 expected"),
+        (lambda p: tg.Adam(p, betas=(0.9, 1.0)), "at least 0 and below 1"),
+        (lambda p: tg.SGD(p, lr=0.1, momentum=-0.5), "momentum=-0.5: 1 expected"),
+        (lambda p: tg.RMSprop(p, lr=0.1, alpha=2), "alpha=2"),
+    ],
+)
+def test_what_would_grow_without_end_is_refused(make, message):
+    with pytest.raises(tg.errors.ShapeError, match=message):
+        make([tg.Parameter(np.zeros(2))])

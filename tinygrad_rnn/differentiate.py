@@ -138,7 +138,7 @@ def _fresh(primals: Sequence[Any], vectors: Sequence[Any]) -> list[Tensor]:
     (the same Tensor may be given twice), and outer derivatives still flow through.
     """
     if [np.shape(v) for v in vectors] != [np.shape(x) for x in primals]:
-        raise errors.wrong_cotangent([*map(np.shape, vectors)], [*map(np.shape, primals)])
+        raise errors.wrong_vectors([*map(np.shape, vectors)], [*map(np.shape, primals)])
     inputs = []
     for x in primals:
         if isinstance(x, Tensor) and x.requires_grad:

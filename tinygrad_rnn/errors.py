@@ -447,6 +447,13 @@ def wrong_cotangent(shape: Any, expected: Any) -> ShapeError:
     return ShapeError(f"gradient must have the shape {expected} of the Tensor; got {shape}")
 
 
+def wrong_vectors(shapes: Any, expected: Any) -> ShapeError:
+    """jvp's tangents, hvp's vectors."""
+    return ShapeError(
+        f"one tangent (of hvp: vector) for each primal, of its shape: {expected}; got {shapes}"
+    )
+
+
 def input_is_no_tensor(k: int, x: Any) -> NoGradientError:
     """tg.grad(y, [array])."""
     return NoGradientError(

@@ -104,8 +104,7 @@ class Optimizer:
 
     def snapshot(self) -> Any:
         """What a step changes, for `restore`. Nothing is copied, as nothing is written into."""
-        remembered = {kind: list(getattr(self, kind)) for kind in self.remembers}
-        return [p.data for p in self.parameters], remembered
+        return [p.data for p in self.parameters], {k: [*getattr(self, k)] for k in self.remembers}
 
     def restore(self, snapshot: Any) -> None:
         """Undo all steps since `snapshot` was taken; the lr stays as it is."""
@@ -120,6 +119,14 @@ class Optimizer:
         return [np.zeros(p.shape, p.dtype) for p in self.parameters]
 
 
+def _fractions(name: str, values: Any, count: int = 1) -> tuple[float, ...]:
+    """What running means keep of what was; from 1 on they would grow without end."""
+    found = tuple(map(float, np.ravel(values)))
+    if len(found) != count or not all(0 <= value < 1 for value in found):
+        raise ShapeError(f"{name}={values!r}: {count} expected, at least 0 and below 1")
+    return found
+
+
 class SGD(Optimizer):
     """Gradient descent: v = momentum v + g; p -= lr v.
 
@@ -127,14 +134,15 @@ class SGD(Optimizer):
         loss.backward(); optimizer.step(); optimizer.zero_grad()
 
     parameters: a list, or the dict of `named_parameters()`, of any shapes. `.lr` may be set at any
-    time. Raises ShapeError for a negative lr, and where no Parameters are given.
+    time. Raises ShapeError for a negative lr, a momentum outside of [0, 1), and where no
+    Parameters are given.
     """
 
     remembers = ("velocity",)
 
     def __init__(self, parameters: Any, lr: float, momentum: float = 0.0) -> None:
         super().__init__(parameters, lr)
-        self.momentum, self.velocity = float(momentum), self.zeros()
+        self.momentum, self.velocity = _fractions("momentum", momentum)[0], self.zeros()
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """lr v."""
@@ -187,7 +195,8 @@ class RMSprop(Optimizer):
         self, parameters: Any, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8
     ) -> None:
         super().__init__(parameters, lr)
-        self.alpha, self.eps, self.mean_squares = float(alpha), float(eps), self.zeros()
+        self.alpha, self.eps = _fractions("alpha", alpha)[0], float(eps)
+        self.mean_squares = self.zeros()
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
         """lr g / (sqrt(s) + eps)."""
@@ -204,7 +213,7 @@ class Adam(Optimizer):
 
     There m and s are divided by 1 - b1**t and 1 - b2**t, since they start at zero; t counts the
     steps, and betas is (b1, b2). Parameters, of any shapes, and errors as for SGD. Raises
-    ShapeError.
+    ShapeError for betas outside of [0, 1), too.
     """
 
     remembers = ("means", "squares", "steps")
@@ -217,7 +226,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(parameters, lr)
-        self.betas, self.eps = (float(betas[0]), float(betas[1])), float(eps)
+        self.betas, self.eps = _fractions("betas", betas, 2), float(eps)
         self.means, self.squares = self.zeros(), self.zeros()
         self.steps = [0] * len(self.parameters)
 

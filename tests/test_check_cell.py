@@ -159,6 +159,17 @@ class NotFiniteAtZero(Good):
         return super().step(np.sqrt(np.abs(x)), h)
 
 
+class NotFinite(Good):
+    def step(self, x, h):
+        return super().step(x, h) + 0 * np.sqrt(-1 - x[..., :1] ** 2)
+
+
+class ParameterChanged(Good):
+    def step(self, x, h):
+        self.V.data = 0.9 * self.V.data
+        return super().step(x, h)
+
+
 class DeadState(Good):
     def __init__(self):
         super().__init__()
@@ -253,6 +264,8 @@ GALLERY = {
     Float64Constants: "float32",
     NoEpsUnderTheRoot: "finite at zero",
     NotFiniteAtZero: "finite at zero",
+    NotFinite: "contract",
+    ParameterChanged: "purity",
     DeadState: "nothing dead",
     StateGrows: "contract",
     OneStateOfTwo: "contract",
@@ -273,6 +286,20 @@ def test_each_fault_is_caught_by_the_law_that_it_breaks(wrong):
     assert GALLERY[wrong] in report.failures, str(caught.value)
     assert f"{GALLERY[wrong]}: FAIL" in str(caught.value)
     assert "the law: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "only", "text"),
+    [
+        (NotFinite, "contract", "a value is not finite for ordinary numbers"),
+        (ParameterChanged, "purity", "step changed the parameter V"),
+        (MemoryInTheCell, "purity", "step changed self.h. All memory belongs into the state"),
+        (RandomInStep, "purity", "two calls differ. Nothing random in step"),
+    ],
+)
+def test_what_a_step_does_wrong_is_said(wrong, only, text):
+    with pytest.raises(testing.GradientError, match=text), np.errstate(all="ignore"):
+        testing.check_cell(wrong, only=only)
 
 
 def test_every_law_of_a_step_is_broken_by_somebody():

@@ -455,6 +455,19 @@ def test_flow_wants_states():
         tg.gradient_flow(out.last.sum(), out)
     with pytest.raises(tg.errors.NoTimeError, match="no RNNOutput"):
         tg.gradient_flow(out.last.sum(), out.outputs)
+    out = layer("RNN")(np.ones((3, 1, C)), return_states=True)
+    with pytest.raises(tg.errors.NoTimeError, match="give its result"):
+        tg.gradient_flow(out.last.sum(), out._replace(states=2 * out.states))
+
+
+def test_flow_and_contributions_want_a_loss():
+    net = layer("RNN")
+    out = net(np.ones((3, 1, C)), return_states=True)
+    for ask in (tg.gradient_flow, lambda loss, _: tg.contributions(loss, net.cell.V)):
+        with pytest.raises(tg.errors.NoGradientError, match="expected Tensors: a loss"):
+            ask(1.5, out)
+        with pytest.raises(tg.errors.NotScalarError, match=r"the loss has shape \(1, 3\)"):
+            ask(out.last, out)
 
 
 # ----- Jacobians ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import linecache
 import re
 import subprocess
 import sys
@@ -648,6 +649,29 @@ def test_arguments_and_labels_of_other_pictures():
     assert tg.draw(flow).svg == flow.draw().svg
     with pytest.raises(tg.errors.FigureError, match="inputs= means nothing for a Flow"):
         tg.draw(flow, inputs="abc")
+
+
+LOOP = "h = np.zeros((2, 4))\nfor x_t in x:\n    h = np.tanh(x_t @ U + h @ V)\n"
+SOURCES = {
+    "in a file": (LOOP, ["U (3, 4)", "V (4, 4)"]),
+    "at a prompt": (None, ["w (3, 4)", "w (4, 4)"]),
+    "changed since": (LOOP.replace("tanh(", "tanh(((("), ["w (3, 4)", "w (4, 4)"]),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_weights_are_named_as_in_the_source_where_that_can_be_read(kind, monkeypatch):
+    source, names = SOURCES[kind]
+    if source:
+        entry = (len(source), None, source.splitlines(keepends=True), kind)
+        monkeypatch.setitem(linecache.cache, kind, entry)
+    draw = np.random.default_rng(0).normal
+    scope = {"np": np, "x": tg.Tensor(x(3)), "U": tg.Parameter(draw(size=(3, 4)))}
+    scope["V"] = tg.Parameter(draw(size=(4, 4)))
+    exec(compile(LOOP, kind, "exec"), scope)
+    figure = tg.draw((scope["h"] ** 2).sum())
+    assert set(re.findall(r"(\w+ \(\d, \d\)): one weight", figure.svg)) == set(names)
+    assert problems(figure.svg) == []
 
 
 def test_a_title_of_ones_own_is_at_the_top():

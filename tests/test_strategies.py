@@ -4,10 +4,8 @@ import ast
 import inspect
 import os
 import re
-import textwrap
 from pathlib import Path
 from time import sleep
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from hypothesis.internal.reflection import function_digest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import graph, testing
-from tinygrad_rnn.testing import properties, strategies
+from tinygrad_rnn.testing import strategies
 from tinygrad_rnn.testing.properties import grad_property
 
 pytest_plugins = ["pytester"]
@@ -732,57 +730,6 @@ def test_without_hypothesis_the_error_says_what_to_install(elsewhere):
     lines = elsewhere.runpython("alone.py").outlines
     assert len(lines) == 2
     assert all("need hypothesis: pip install 'tinygrad_rnn[testing]'" in line for line in lines)
-
-
-PUBLIC = [
-    value
-    for module in (strategies, properties)
-    for name, value in vars(module).items()
-    if name[0] != "_" and getattr(value, "__module__", "") == module.__name__
-]
-
-
-class MyCell(tg.RNNCell):
-    pass
-
-
-def examples(docstring):
-    """The paragraphs of a docstring that are Python."""
-    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(docstring))[1:]:
-        code = textwrap.dedent(paragraph)
-        try:
-            yield ast.parse(code)
-        except SyntaxError:
-            continue
-
-
-def rnn(x, lengths):
-    return tg.RNN(tg.RNNCell(x.shape[-1], 2, rng=0))(x, lengths=lengths)
-
-
-@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
-@pytest.mark.parametrize("public", PUBLIC, ids=lambda f: f.__name__)
-def test_the_examples_in_docstrings_work(public):
-    names = {**vars(strategies), "np": np, "given": given, "rnn": rnn}
-    names |= {"my_function": cube, "my_norm": np.linalg.norm, "MyCell": MyCell}
-    names |= {
-        "testing": SimpleNamespace(grad_property=grad_property, check_grads=testing.check_grads)
-    }
-    names |= {"strategies": strategies}
-    found = 0
-    for tree in examples(public.__doc__):
-        for statement in tree.body:
-            found += 1
-            if isinstance(statement, ast.Expr):
-                value = eval(compile(ast.Expression(statement.value), "docstring", "eval"), names)
-                if isinstance(value, st.SearchStrategy):
-                    simplest(value)
-            else:
-                exec(compile(ast.Module([statement], []), "docstring", "exec"), names)
-                test = names.get(getattr(statement, "name", None))
-                if test:
-                    few(test)()
-    assert found
 
 
 def test_an_ops_keyword_is_drawn_and_passed_on(rule_of):

@@ -548,3 +548,10 @@ def test_dropout_without_a_seed_raises(p):
     for call in (lambda: tg.dropout(np.ones(3), p), lambda: tg.dropout(np.ones(3), p, None)):
         with pytest.raises(RngError, match=r"Pass an int seed \(rng=0\)"):
             call()
+
+
+@pytest.mark.parametrize("loss", [tg.mse, tg.rmse, tg.binary_cross_entropy])
+def test_a_whole_output_as_the_target_is_told(loss):
+    out = tg.RNN(tg.RNNCell(1, 2, rng=0))(np.ones((3, 1, 1)))
+    with pytest.raises(tg.errors.ShapeError, match=r"its \.outputs or \.last"):
+        loss(np.zeros((3, 1, 2)), out)

@@ -126,8 +126,8 @@ def rmse(
 def _aligned(output: Array, target: Array, lengths: Array, mask: Array) -> tuple[Any, Any, Any]:
     """Output and target of one shape, both 0 in padding, and which steps are valid."""
     shape = _shape(output)
-    if shape != np.shape(target):
-        raise ShapeError(f"output {shape} and target {np.shape(target)} must have the same shape")
+    if shape != _shape(target):
+        raise ShapeError(f"output {shape} and target {_shape(target)} must have the same shape")
     valid = _valid(shape[:-1], lengths, mask)
     arrays = [a if hasattr(a, "dtype") else np.asarray(a) for a in (output, target)]
     if valid is not None:

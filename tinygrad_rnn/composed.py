@@ -20,9 +20,16 @@ from .vjp import Array, composed
 
 @composed(np.clip)
 def clip(
-    a: Array, a_min: Array = None, a_max: Array = None, min: Array = None, max: Array = None
+    a: Array,
+    a_min: Array = None,
+    a_max: Array = None,
+    out: Any = None,
+    min: Array = None,
+    max: Array = None,
 ) -> Array:
     """At a bound the gradient is shared, as in maximum."""
+    if out is not None:
+        raise errors.ufunc_form("clip", "__call__", ["out"])
     low, high = a_min if min is None else min, a_max if max is None else max
     a = a if low is None else np.maximum(a, low)
     return a if high is None else np.minimum(a, high)

@@ -7,8 +7,8 @@ on Tensors (derivatives of derivatives) and in a traced loop:
 
 - `g * (something without g)` wherever possible: the factor can then be computed for all time
   steps at once;
-- only operators and functions that have rules themselves, no branch on a value, and g's own dtype
-  (`np.sqrt(n)` and `np.prod(shape)` are float64 and would widen float32).
+- only operators and functions that have rules themselves, no branch on an array's values, and g's
+  own dtype (`np.sqrt(n)` and `np.prod(shape)` are float64 and would widen float32).
 
 Sums over broadcast axes are undone by the walk, not here. Functions that are made of others, and
 so need no VJP, stand in composed.py.
@@ -126,6 +126,7 @@ defvjp(np.reciprocal, lambda g, out: g * -(out * out))
 
 def power_base(g: Array, x0: Array, x1: Array) -> Array:
     """x1 * x0 ** (x1 - 1), without 0 ** -1 where both are 0."""
+    # A Python number is a constant of the call, the same at every step: a branch on it is allowed.
     if isinstance(x1, (int, float)):
         return g * (x1 * x0 ** (x1 - 1)) if x1 else g * np.zeros_like(x0)
     return g * (x1 * np.where((x0 == 0) & (x1 == 0), 1, x0) ** (x1 - 1.0))
@@ -220,7 +221,6 @@ _CONSTANT: list[Any] = [
     np.rint,
     np.trunc,
     np.round,
-    np.logical_not,
 ]
 _CONSTANT += [np.isnan, np.isinf, np.isfinite, np.any, np.all, np.argmax, np.argmin, np.argsort]
 _CONSTANT += [np.zeros_like, np.ones_like, np.count_nonzero, np.logical_not, detach]

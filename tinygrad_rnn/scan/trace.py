@@ -79,7 +79,9 @@ class Op:
         return bool(self.outs[0].fixed)
 
     def __repr__(self) -> str:
-        return f"{self.outs} = {self.function.__name__}{self.ins} {self.static or ''}"
+        outs, ins = (", ".join(map(repr, values)) for values in (self.outs, self.ins))
+        static = f" {self.static}" if self.static else ""
+        return f"{outs} = {self.function.__name__}({ins}){static}"
 
 
 def sum_over_time(*parts: Any) -> Any:

@@ -60,7 +60,7 @@ class Node:
             self.shapes, self.dtypes = (outs[0].shape,), (outs[0].dtype,)
         self.place = record.place
         # The line of code is looked up only when an error shows it: two fields, no formatting.
-        frame = sys._getframe(2)
+        frame = sys._getframe(2)  # 0 is this function, 1 who makes the node: never the user
         while frame.f_code.co_filename in INSIDE and frame.f_back:
             frame = frame.f_back
         self.code, self.at = frame.f_code, frame.f_lasti
@@ -104,8 +104,8 @@ def pull(
     """Pull gradients back from the seeds to the wanted outputs (None: to all leaves).
 
     Everything is an ndarray, unless `run` calls the rules on Tensors, in `run_vjp`'s place. With
-    `cut` what is wanted counts as the graph's beginning: a checkpoint's second run must not walk on
-    into the graph around it.
+    `cut` what is wanted counts as the graph's beginning: what is run again, by a checkpoint or in
+    scan's replay, must not walk on into the graph around it.
     """
     order = _path(seeds, wanted, cut)
     leads = set(order)
@@ -113,7 +113,7 @@ def pull(
     sums, found = Sums(seeds, in_place=run is None), dict[Key, Array]()
     with recording(tracking=run is not None, place=record.place):
         while order:
-            node = order.pop()  # the youngest; let go of, so that its arrays die when it is done
+            node = order.pop()  # the youngest: all its uses have reported
             g = sums.take(node, wanted, found)
             edges = node.edges or []
             if wanted is not None:
@@ -122,7 +122,7 @@ def pull(
                 if run is not None:  # only then are calls recorded
                     record.place = node.place
                 pull_node(node, edges, g, sums, run)
-                if not retain:
+                if not retain:  # what it kept dies here, while the walk goes on
                     node.edges, node.static = None, {}
     return found
 
@@ -145,6 +145,7 @@ def pull_node(node: Node, edges: Edges, g: Any, sums: Sums, run: Callable[..., A
         else:
             part = rule.vjps[i](g, *kept)
         shape, dtype = key[0].shapes[key[1]], key[0].dtypes[key[1]]
+        # `is not`: quick; equal dtypes may be two objects, and _fitted compares them
         if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype:
             part = _fitted(part, node, i, shape, dtype)
         if check is not None:
@@ -171,7 +172,7 @@ class Sums:
             np.add(total, part, out=total)
         else:
             self.totals[key] = total + part  # a new array, which only we hold
-            if self.in_place and part.ndim:
+            if self.in_place and part.ndim:  # without axes it is a NumPy scalar: no place for out=
                 self.owned.add(key)
 
     def buffer(self, key: Key) -> np.ndarray:
@@ -214,10 +215,8 @@ def zeros(key: Key) -> np.ndarray:
 def _path(seeds: dict[Key, Array], wanted: set[Key] | None, cut: bool) -> list[Node]:
     """The nodes that a gradient passes from the seeds to the wanted outputs, oldest first.
 
-    Why any order is needed: in `b = a + a; c = b + b` a naive walk from c would pull b back twice,
-    once for each use, a four times, and a chain of n such steps 2^n times. A node must wait until
-    all its uses have reported. Inputs are always made before outputs, so the number a node got
-    when it was made is such an order; no depth-first search, and no recursion, is needed.
+    A node must wait until all its uses have reported (docs/engine.md has what happens otherwise).
+    Inputs are made before outputs, so the number that a node got when it was made is such an order.
     """
     leads = set() if wanted is None else {node for node, _ in wanted}
     seen = {node for node, _ in seeds}

@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class Record(threading.local):
-    """The engine's mutable state, one for each thread."""
+    """The only state that the engine keeps for a thread; each has its own."""
 
     tracking = True  # False inside no_grad
     tracing = False  # True while a step is traced: its values must not be read

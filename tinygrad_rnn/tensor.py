@@ -170,7 +170,8 @@ class Tensor:
         """
         for (leaf, _), g in pull(seed(self, gradient), retain=retain_graph).items():
             assert isinstance(leaf, Leaf)
-            g = np.array(g, order="C")  # an array of its own, whatever the rules shared
+            # an array of its own, whatever the rules shared; "C": g may be a transposed view
+            g = np.array(g, order="C")
             leaf.grad = g if leaf.grad is None else np.asarray(leaf.grad + g)
 
     def detach(self) -> Any:

@@ -1,7 +1,7 @@
 """What a rule is: how one function is differentiated, and how its call is written down.
 
-`rules.py` is the table of them all; your own functions join it by `defvjp`. A rule holds nothing
-but the VJPs and what their parameter names say.
+`rules.py` is the table of them all; your own functions join it by `defvjp`. A rule holds the VJPs,
+what their parameter names say, and how the function is called.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ class Rule:
             names = names[count:]
         if len(rest) > len(names):
             raise TypeError(f"{self.name}: {len(args)} positional arguments are too many")
+        # The VJPs of NumPy's functions repeat NumPy's defaults; of your own they need not, and get
+        # those of the function.
         static = {k: self.defaults[k] for k in self.accepts if self.own and k in self.defaults}
         given = dict(zip(names, rest, strict=False))
         for name, value in [*given.items(), *kwargs.items()]:
@@ -126,11 +128,13 @@ class Rule:
                 what = "got several values for" if name in given else "does not know"
                 raise TypeError(f"{self.name} {what} the argument {name!r}")
             if name in self.accepts or not self.differentiable:
+                # NumPy's own take small arrays here (np.roll's shift), which become tuples. A
+                # Tensor, or an array for your own function, would be hidden from the graph.
                 array = hasattr(value, "shape") and not isinstance(value, (np.generic, type))
                 if array and (self.own or not isinstance(value, np.ndarray)):
                     raise errors.array_as_keyword(self.name, name)
                 static[name] = _hashable(value)
-            elif value is not self.defaults.get(name):
+            elif value is not self.defaults.get(name):  # the default may be spelled out
                 raise errors.unknown_keyword(self.name, name, value, self.accepts)
         return operands, self.bind(operands, static) if self.bind else static
 
@@ -189,7 +193,8 @@ def defvjp(
 
         out             the result (a tuple, as `g` is, where the function returns several)
         x0, x1, ...     the operands        shapes   the shapes of all operands
-        xs              the operands without a VJP of their own (with `each`: all of them)
+        xs              the operands beyond the VJPs given here, where a None counts as one (with
+                        `each`: all of them)
         anything else   keywords of the call, by NumPy's names and with NumPy's defaults
 
     A keyword that no VJP names is refused when the function is called: the gradient could not

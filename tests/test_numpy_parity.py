@@ -720,3 +720,11 @@ def test_every_function_of_numpy_is_called_here():
 def test_what_composed_functions_refuse(call):
     with pytest.raises((ValueError, TypeError)):
         call(tg.Tensor(np.ones((2, 3)), requires_grad=True))
+
+
+def test_clip_writes_into_no_array():
+    t, into = tg.Tensor([-1.0, 2.0], requires_grad=True), np.zeros(2)
+    for call in (lambda: np.clip(t, 0, 1, into), lambda: np.clip(t, 0, 1, out=into)):
+        with pytest.raises(tg.errors.InplaceError, match="clip"):
+            call()
+    np.testing.assert_array_equal(np.clip(t, 0, 1).data, [0, 1])

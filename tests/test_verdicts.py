@@ -32,6 +32,13 @@ def scaled(f, by):
     return lambda x: np.tanh(g(f(x)) / 8)
 
 
+def bent_by(f, by):
+    """f, its gradient multiplied by a factor."""
+    g = tg.primitive(lambda y: y * 1.0)
+    tg.defvjp(g, lambda g: g * by)
+    return lambda x: g(f(x))
+
+
 @pytest.fixture(autouse=True)
 def _forget(rule_of):
     """Rules made in these tests do not outlive them."""
@@ -66,6 +73,30 @@ def test_a_kink_is_told_with_both_slopes():
     assert "1 at kinks" in report.text()
 
 
+W = np.array([[1.0, -2.0], [0.5, 1.0]])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.abs(x) + 3 * tg.detach(x),
+        lambda x: tg.relu(x @ W) + 3 * tg.detach(x @ W),
+    ],
+)
+def test_what_is_detached_at_a_kink_fails(f):
+    report = testing.grad_report(f, np.zeros((2, 2)))
+    assert report.verdict == "FAIL"
+    assert "was something detached" in report.text()
+
+
+@pytest.mark.parametrize("at", [np.zeros(1), np.zeros(4), np.zeros((20, 2))])
+def test_kinks_that_coincide_are_kinks(at):
+    report = testing.check_grads(lambda x: tg.relu(x) - 2 * tg.relu(-x), at)
+    assert report.verdict == "KINK"
+    assert "several kinks coincide" in report.text()
+    assert testing.check_grads(lambda x: tg.relu(x) - 2 * tg.relu(-x), at, order=2).ok
+
+
 def test_at_a_jump_the_gradient_of_either_side_will_do():
     assert testing.grad_report(lambda x: np.floor(x) * x, np.array([2.0])).verdict == "KINK"
     wrong = scaled(lambda x: np.floor(x) * x, 10)
@@ -80,6 +111,65 @@ def test_a_kink_that_no_branch_shows_is_seen_in_the_values():
     assert testing.check_vjp(hidden, sign, np.array([0.0, 2.0]), oracle="ladder").ok
     with pytest.raises(testing.GradientError):
         testing.check_vjp(hidden, lambda g, x: g * 1.5, np.array([0.0, 2.0]))
+
+
+# ----- tiny arguments, beside which a step moves nothing, or everything --------------------------
+
+SMOOTH = {
+    "exp": np.exp,
+    "sigmoid": tg.sigmoid,
+    "softmax": lambda x: tg.softmax(np.concatenate([x, 0 * x + 1])),
+    "cross_entropy": lambda x: tg.cross_entropy(
+        np.concatenate([x, 0 * x + 1])[None], np.array([1])
+    ),
+    "one more": lambda x: 1 + x,
+}
+TINY = st.builds(lambda e, s: s * 10.0**e, st.floats(-320, -1), st.sampled_from([-1, 1]))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@given(v=st.floats(-5, 5) | TINY)
+def test_a_right_gradient_passes_whatever_the_size_of_x(name, v):
+    assert testing.check_grads(SMOOTH[name], np.array([v])).verdict == "PASS"
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@given(v=st.floats(-5, 5) | TINY)
+def test_a_wrong_gradient_fails_whatever_the_size_of_x(name, v):
+    f = SMOOTH[name]
+    detached = lambda x: f(tg.detach(x)) + 0 * x
+    assert testing.grad_report(detached, np.array([v])).verdict == "FAIL"
+    assert testing.grad_report(bent_by(f, 1 + 1e-6), np.array([v])).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("f", [np.log, np.sqrt, np.reciprocal])
+@given(v=st.floats(-30, 1).map(lambda e: 10.0**e))
+def test_steps_are_as_small_as_x_where_f_changes_on_that_scale(f, v):
+    f = (lambda x: 1 / x) if f is np.reciprocal else f
+    assert testing.check_grads(f, np.array([v])).verdict == "PASS"
+    assert testing.grad_report(bent_by(f, 1 + 1e-6), np.array([v])).verdict == "FAIL"
+
+
+def test_beyond_its_domain_f_may_raise():
+    def root(x):
+        if np.min(x.data if isinstance(x, tg.Tensor) else x) < 0:
+            raise ValueError("below 0")
+        return np.sqrt(x)
+
+    testing.check_grads(root, np.array([1e-8]))
+    testing.check_grads(root, np.array([1e-8, 2e-8]))
+
+
+@given(TINY)
+def test_numerical_gradients_of_tiny_arguments(v):
+    (slope,) = testing.numerical_gradient(np.exp, np.array([v]))
+    assert slope[0] == pytest.approx(np.exp(v), rel=1e-9)
+
+
+def test_numerical_gradients_look_at_each_element_by_itself():
+    x = np.array([1.0, 1e-7, 1e-17])
+    (slope,) = testing.numerical_gradient(np.log, x)
+    np.testing.assert_allclose(slope, 1 / x, rtol=1e-9)
 
 
 # ----- structure, before any number --------------------------------------------------------------

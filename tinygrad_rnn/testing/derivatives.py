@@ -65,11 +65,11 @@ def directional_derivative(
     one = np.ones(())
     if method == "complex":
         return numeric.complex(0, one, numeric.complex_noise(0, one))
-    noise = numeric.noise(0, one)
     if method == "ladder":
-        largest = max((float(np.abs(x).max(initial=0)) for x in arrays), default=0.0)
-        unit = min(1.0, 2.0 ** np.ceil(np.log2(32 * largest))) if largest else 1.0
-        return numeric.ladder(0, one, noise, unit)
+        pairs = zip(arrays, along, strict=True)
+        largest = max((float(np.abs(x[u != 0]).max(initial=0)) for x, u in pairs), default=0.0)
+        return numeric.best(0, one, numeric.scales(0, one, largest))[0]
+    noise = numeric.noise(0, one)
     step = h or STEP[method]
     at = {n: numeric.change(0, n * step) for n in (-2, -1, 0, 1, 2)}
     value = {

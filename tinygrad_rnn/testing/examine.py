@@ -15,7 +15,7 @@ from ..errors import NoGradientError
 from ..tensor import Tensor
 from .diagnose import diagnose
 from .numeric import STEPS, Derivative
-from .oracle import ROUNDING, Oracle
+from .oracle import ROUNDING, Oracle, power
 from .report import Finding, GradReport
 from .sides import Engine, away_from_zero, rounded_normals
 from .subject import Subject
@@ -187,14 +187,11 @@ class Comparison:
     ) -> None:
         self.numeric, self.k, self.name, self.g = numeric, k, name, g
         self.overall, self.rtol, self.oracle = overall, rtol, oracle
-        # Steps of the size of x where x is small: a function may change on that scale. And not so
-        # small beside a large x that x + h rounds to x.
         largest = float(np.abs(np.nan_to_num(numeric.values[k], posinf=0, neginf=0)).max(initial=0))
-        self.unit = min(1.0, _power(32 * largest))
-        self.unit = max(self.unit, _power(largest / 2**27)) if largest else 1.0
         u = away_from_zero(rounded_normals(rng, g.shape))
-        self.noise = numeric.noise(k, self.unit * u)
-        self.rounding = numeric.rounding(k, self.unit * u)
+        self.scales = numeric.scales(k, u, largest)
+        self.unit, self.noise = self.scales[0]
+        self.rounding = numeric.rounding(k, u, self.unit)
         self.sure = 0  # failures with no kink near; after a few, look less closely
         self.complex_noise = self._trust_complex(u, notes) if oracle != "ladder" else None
 
@@ -204,7 +201,7 @@ class Comparison:
         try:
             noise = self.numeric.complex_noise(self.k, u)
             found = self.numeric.complex(self.k, u, noise)
-            ladder = self.numeric.ladder(self.k, u, self.noise, self.unit)
+            ladder = self._ladder(u)
             reliable = ladder.error <= 1e-4 * abs(ladder.value)
             if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):
                 return noise
@@ -233,7 +230,7 @@ class Comparison:
         exact = finding.numeric, finding.verdict, finding.allowed
         if trusted and finding.verdict == "FAIL" and self.sure >= SURE:
             return finding
-        self._decide(finding, numeric.ladder(k, u, self.noise, self.unit))
+        self._decide(finding, self._ladder(u))
         if finding.verdict == "PASS" and (not trusted or exact[1] != "FAIL"):
             return finding
         if trusted and finding.verdict == "INCONCLUSIVE" and exact[1] == "PASS":
@@ -254,6 +251,11 @@ class Comparison:
         self.sure += bool(clean) and finding.verdict == "FAIL"
         return finding
 
+    def _ladder(self, u: np.ndarray) -> Derivative:
+        """Differences at the better scale, which is the one to look for kinks at, too."""
+        found, (self.unit, self.noise) = self.numeric.best(self.k, u, self.scales)
+        return found
+
     def _agrees_elsewhere(self, finding: Finding, u: np.ndarray) -> bool:
         """Whether steps of another size decide that the gradient is right: x's own, or smaller.
 
@@ -261,8 +263,8 @@ class Comparison:
         """
         x, index = np.abs(self.numeric.values[self.k]), finding.index
         own = float(x.max(initial=0.0) if index is None else x[index])
-        units = [_power(own)] if 32 < own < np.inf else []
-        units += [_power(32 * own)] if 0 < 32 * own < self.unit else []
+        units = [power(own)] if 32 < own < np.inf else []
+        units += [power(32 * own)] if 0 < 32 * own < self.unit else []
         for unit in units + [self.unit / 4**n for n in (2, 4, 6)]:
             found = self.numeric.ladder(self.k, u, self.rounding, unit)
             allowed = 10 * found.error + self.rtol * abs(found.value)
@@ -287,7 +289,8 @@ class Comparison:
         # know it well: then it must agree within the error bar itself.
         known |= finding.difference <= numeric.error <= RELIABLE * (self.overall or 1.0)
         if not np.isfinite(finding.backward):
-            finding.verdict = "FAIL" if np.isfinite(numeric.value) else "INCONCLUSIVE"
+            sure = numeric.error <= 1e-3 * max(1.0, abs(numeric.value))
+            finding.verdict = "FAIL" if sure else "INCONCLUSIVE"
         elif not known:
             finding.verdict = "INCONCLUSIVE"
         else:
@@ -359,11 +362,6 @@ def _beside_kinks(compare: Comparison, u: np.ndarray, report: GradReport) -> lis
             f"{compare.name} sits on too many kinks to be checked: move it a little"
         )
     return found
-
-
-def _power(size: float) -> float:
-    """The power of two that is not below a size."""
-    return float(2.0 ** np.ceil(np.log2(size))) if size > 0 else 1.0
 
 
 def _search(compare: Comparison, u: np.ndarray) -> Finding:

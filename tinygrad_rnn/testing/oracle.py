@@ -20,6 +20,7 @@ from .watched import Log, Watched
 
 ROUNDING = float(np.finfo(np.float64).eps)
 NEAR = (2.0**-43, 2.0**-23)  # spacings at which noise is looked for: float64's, and float32's
+POOR = 1e-9  # a relative error bar from which on another scale of steps is tried, too
 TINY = 1e-30  # the complex step: its square is far below any rounding
 
 
@@ -49,15 +50,31 @@ class Oracle:
         parts = zip(there, minus, self.weights, strict=True)
         return float(sum(((p - m) * v).sum() for p, m, v in parts))
 
-    def noise(self, k: int, u: np.ndarray) -> float:
+    def scales(self, k: int, u: np.ndarray, largest: float) -> list[tuple[float, float]]:
+        """Units for the steps along u, and the noise of f beside each, for an x of some size.
+
+        Steps of the size of x where x is small: a function may change on that scale. Or it may not
+        (1 + x does not), so 1 is the other unit. And no steps so small beside a large x that x + h
+        rounds to x.
+        """
+        unit = max(min(1.0, power(32 * largest)), power(largest / 2**27)) if largest else 1.0
+        found = [(unit, self.noise(k, u, unit))]
+        if unit < 1:
+            try:
+                found.append((1.0, self.noise(k, u, 1.0)))
+            except Exception:  # so far from x, f may raise: it has one scale
+                pass
+        return found
+
+    def noise(self, k: int, u: np.ndarray, unit: float = 1.0) -> float:
         """The rounding noise of sum(v * f): seen at neighbouring points, and that of the sum.
 
         Only outputs that change at all count: 1e13 beside them adds no noise to a difference.
         """
-        noise = self.rounding(k, u)
-        largest = float(np.abs(self.values[k]).max(initial=0) / (np.abs(u).max(initial=0) or 1))
+        noise, along = self.rounding(k, u, unit), unit * u
+        largest = float(np.abs(self.values[k]).max(initial=0) / (np.abs(along).max(initial=0) or 1))
         return self._seen(
-            lambda step: self.change(k, step * u), k, u, noise, NEAR[1] * max(1.0, largest)
+            lambda step: self.change(k, step * along), k, along, noise, NEAR[1] * max(1.0, largest)
         )
 
     def _seen(
@@ -76,16 +93,36 @@ class Oracle:
                 noise = seen
         return noise
 
-    def rounding(self, k: int, u: np.ndarray) -> float:
-        """What rounding alone makes of sum(v * f), over the outputs that change along u."""
-        return ROUNDING * self._size_of_change(k, u)
+    def rounding(self, k: int, u: np.ndarray, unit: float = 1.0) -> float:
+        """What rounding alone makes of sum(v * f), over the outputs that change along u.
 
-    def _size_of_change(self, k: int, u: np.ndarray) -> float:
-        there = self.outputs(self.moved(k, u / 512))
-        parts = zip(self.here, there, self.weights, strict=True)
-        if any(a.shape != b.shape for a, b in zip(self.here, there, strict=True)):
-            return float(sum(np.abs(a * v).sum() for a, _, v in parts))
-        return float(sum(np.abs(a * v)[a != b].sum() for a, b, v in parts))
+        Whether they do is asked far away: beside 1, a step of 1e-17 changes nothing at all.
+        """
+        try:
+            there = self.outputs(self.moved(k, max(unit, 1.0) * u / 512))
+        except Exception:  # f may raise outside its domain
+            there = []
+        if [a.shape for a in there] != [a.shape for a in self.here]:
+            return ROUNDING * float(sum(map(np.sum, map(np.abs, self._weighed(self.here)))))
+        pairs = zip(self.here, there, self._weighed(self.here), strict=True)
+        return ROUNDING * float(sum(np.abs(w)[a != b].sum() for a, b, w in pairs))
+
+    def _weighed(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        return [a * v for a, v in zip(outputs, self.weights, strict=True)]
+
+    def best(
+        self, k: int, u: np.ndarray, scales: list[tuple[float, float]]
+    ) -> tuple[Derivative, tuple[float, float]]:
+        """The ladder at the scale of x; where its bar is poor, at the better of both scales."""
+        best = self.ladder(k, u, scales[0][1], scales[0][0]), scales[0]
+        for unit, noise in scales[1:] if not best[0].error <= POOR * abs(best[0].value) else ():
+            try:
+                wider = self.ladder(k, u, noise, unit)
+            except Exception:  # f may raise outside its domain
+                continue
+            if wider.error < best[0].error:
+                best = wider, (unit, noise)
+        return best
 
     def ladder(self, k: int, u: np.ndarray, noise: float, unit: float) -> Derivative:
         """From central differences."""
@@ -156,6 +193,14 @@ class Oracle:
                 return unit
             unit /= 4
         return 0.0
+
+
+def power(size: float) -> float:
+    """The power of two that is not below a size, nor so small that steps of it round to 0.
+
+    power(3.0)      # 4.0
+    """
+    return max(float(2.0 ** np.ceil(np.log2(size))), 2.0**-1040) if size > 0 else 1.0
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:

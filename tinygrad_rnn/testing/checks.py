@@ -108,12 +108,14 @@ def grad_report(
     if report.verdict == "FAIL":
         report.located = first_wrong(subject)
         if report.located is None and not report.problems:
-            failed = [finding for finding in report.findings if finding.verdict == "FAIL"]
-            if all(finding.sides for finding in failed):
-                for finding in failed:
-                    finding.verdict = "KINK"
+            beside = _beside(subject, rng, how) if _at_kinks_only(report) else "FAIL"
+            if beside != "FAIL":
+                for finding in report.findings:
+                    finding.verdict = finding.verdict.replace("FAIL", "KINK")
                 report.wrong, report.causes = {}, []
                 report.notes.append("several kinks coincide; every rule is right there: move x")
+                if beside == "INCONCLUSIVE":
+                    report.doubts.append("several kinks coincide, and beside them nothing is known")
             else:
                 report.notes.append(
                     "every rule is right alone: was something detached, or read by .data, float()?"
@@ -121,6 +123,18 @@ def grad_report(
     options = how | {"cotangent": cotangent, "order": order, "seed": seed, "wrt": _said(wrt)}
     report.script = partial(script.of_check, "check_grads", [f], args, options, report.located)
     return report
+
+
+def _at_kinks_only(report: GradReport) -> bool:
+    return all(finding.sides for finding in report.findings if finding.verdict == "FAIL")
+
+
+def _beside(subject: Subject, rng: np.random.Generator, how: dict[str, Any]) -> str:
+    """The verdict a little off the kinks, where a value that was detached is seen, too."""
+    near, report = subject.moved(rng), GradReport("")
+    engine = Engine(near)
+    examine(report, near, engine, cotangents(engine.outputs, None, rng), rng=rng, **how)
+    return "KINK" if report.verdict == "FAIL" and _at_kinks_only(report) else report.verdict
 
 
 def check_vjp(

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from copy import copy
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ class Subject:
     def __init__(
         self, f: Callable[..., Any], args: tuple[Any, ...], wrt: Any = None, modules: bool = True
     ) -> None:
+        args = filled(args, {})
         self.f, self.args, self.everything = f, args, wrt is None
         names = argument_names(f, len(args))
         self.modules: list[Module] = []
@@ -75,6 +77,16 @@ class Subject:
     def values(self) -> list[np.ndarray]:
         """What the variables are now, in float64."""
         return [np.array(v.value, np.float64) for v in self.variables]
+
+    def moved(self, rng: np.random.Generator) -> Subject:
+        """The same a little further: each element by about a thousandth of its size, or of 1."""
+        found = copy(self)
+        found.variables = []
+        for v in self.variables:
+            far = 1e-3 * np.maximum(np.abs(v.value), 1) * rng.uniform(-1, 1, v.value.shape)
+            value = v.value if v.hidden else np.asarray(v.value + far, v.value.dtype)
+            found.variables.append(replace(v, value=value))
+        return found
 
     def leaf(self, k: int, value: np.ndarray) -> Tensor:
         """A Tensor to differentiate with respect to, for variable k."""
@@ -185,8 +197,7 @@ def _arguments(args: tuple[Any, ...], names: list[str]) -> Iterator[Variable]:
             continue
         for name, part in _named_leaves(names[i], tuples(arg)):
             place = next(count)
-            value = part.data if isinstance(part, Tensor) else part
-            value = np.float64(value) if type(value) is float else value
+            value = np.float64(part) if type(part) is float else part
             if getattr(value, "dtype", np.dtype(int)).kind == "c":
                 raise DtypeError(f"{name} is complex: only real gradients are checked")
             if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
@@ -317,11 +328,13 @@ def float_leaves(result: Any, numbers: bool = False) -> list[Any]:
     bare = isinstance(result, (np.ndarray, Tensor))  # nearly always; no nest to walk
     every = [result] if bare else leaves(tuples(result))
     every = [np.asarray(out) if numbers and type(out) is float else out for out in every]
-    found = [out for out in every if getattr(out, "dtype", np.dtype(int)).kind in "fc"]
+    found = [out for out in every if getattr(getattr(out, "dtype", 0), "kind", "i") in "fc"]
     if not found:
+        kind = type(result)
+        name = f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
         raise NoGradientError(
-            f"f returned no float array to differentiate, but a {type(result).__name__}. Was "
-            "`return` forgotten, or a value read by float() or .item()?"
+            f"f returned no float array to differentiate, but a {name}. Was `return` forgotten, or "
+            "a value read by float() or .item()? (A tensor of PyTorch's gives one by .numpy())"
         )
     return found
 
@@ -349,7 +362,7 @@ def filled(args: tuple[Any, ...], values: dict[Any, Any]) -> tuple[Any, ...]:
 
     def fill(leaf: Any) -> Any:
         k = next(count)
-        return values[k] if k in values else leaf.data if isinstance(leaf, Tensor) else leaf
+        return values[k] if k in values else _plain(leaf)
 
     def replaced(arg: Any) -> Any:
         if isinstance(arg, Module):
@@ -358,6 +371,14 @@ def filled(args: tuple[Any, ...], values: dict[Any, Any]) -> tuple[Any, ...]:
         return _like(arg, map_tree(fill, tuples(arg))) if nest else fill(arg)
 
     return tuple([replaced(arg) for arg in args])
+
+
+def _plain(leaf: Any) -> Any:
+    """A Tensor's array, and a tensor of PyTorch's as an array; anything else as it is."""
+    if isinstance(leaf, Tensor):
+        return leaf.data
+    own = isinstance(leaf, (np.ndarray, np.generic, type))
+    return np.asarray(leaf) if hasattr(leaf, "__array__") and not own else leaf
 
 
 def _like(original: Any, filled: Any) -> Any:

@@ -329,6 +329,138 @@ def test_a_step_that_reads_values_is_a_cell_all_the_same():
     testing.check_cell(Reading, only="scan")
 
 
+# ----- what a cell may be, too -------------------------------------------------------------------
+
+
+class Start(tg.GRUCell):
+    """It learns where it starts; float32 with its parameters, whatever is asked for."""
+
+    def __init__(self, inputs=3, hidden=4):
+        super().__init__(inputs, hidden, rng=0)
+        self.start = tg.Parameter(np.zeros(hidden))
+
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.broadcast_to(self.start, (*batch_shape, self.hidden))
+
+
+class HalfLearnt(tg.LSTMCell):
+    """The memory's start goes through a function; that of h is 0."""
+
+    function = np.tanh
+
+    def __init__(self):
+        super().__init__(3, 4, rng=0)
+        self.start = tg.Parameter(np.zeros(4))
+
+    def initial_state(self, batch_shape=(), dtype=None):
+        h, c = super().initial_state(batch_shape, dtype)
+        return h, np.broadcast_to(type(self).function(self.start), c.shape).astype(c.dtype)
+
+
+class Sum(tg.Cell):
+    inputs, state_shape = 3, (3,)
+
+    def step(self, x, h):
+        return h + x
+
+
+class Counts(Good):
+    """A part of its state is an integer."""
+
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.zeros((*batch_shape, 1), int), np.zeros((*batch_shape, 4), dtype)
+
+    def step(self, x, state):
+        n, h = state
+        h = super().step(x * (1 + n.astype(x.dtype)), h)
+        return h, (n + 1, h)
+
+
+RIGHT = {
+    "learnt start": Start,
+    "learnt in part": HalfLearnt,
+    "stacked": lambda: tg.Stacked(Start(3, 4), Start(4, 2)),
+    "readout": lambda: tg.Readout(Start(), tg.Linear(4, 2, rng=0)),
+    "dropped": lambda: tg.VariationalDropout(Start(), 0.3, rng=0),
+    "no parameters": Sum,
+    "an integer in the state": Counts,
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_these_keep_every_law_too(name):
+    assert testing.check_cell(RIGHT[name]).counts["PASS"] == len(LAWS)
+
+
+class StartOfAWrongRule(HalfLearnt):
+    function = wrong_tanh
+
+
+class StartWithoutGradient(HalfLearnt):
+    function = tg.detach
+
+
+class StartUnderARoot(HalfLearnt):
+    function = staticmethod(lambda c: np.sqrt(c * c))
+
+
+class StartInFloat64(tg.GRUCell):
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.ones((*batch_shape, self.hidden))
+
+
+class StartInFloat32(tg.GRUCell):
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.ones((*batch_shape, self.hidden), np.float32)
+
+
+class StartOfOneRow(tg.GRUCell):
+    def initial_state(self, batch_shape=(), dtype=None):
+        return np.zeros(self.hidden, dtype)
+
+
+class NoParameter(Sum):
+    def __init__(self):
+        self.W = tg.Tensor(np.eye(3) / 2, requires_grad=True)
+
+    def step(self, x, h):
+        return np.tanh(x + h @ self.W)
+
+
+@pytest.mark.parametrize(
+    ("make", "law", "says"),
+    [
+        (StartOfAWrongRule, "gradients", "worst: cell.start, element"),
+        (StartOfAWrongRule, "second order", "worst: cell.start"),
+        (StartWithoutGradient, "nothing dead", "start never gets a gradient: is it used in step, "),
+        (StartUnderARoot, "finite at zero", "the gradient of start is not finite"),
+        (
+            lambda: StartInFloat64(3, 4, rng=0),
+            "float32",
+            "initial_state((2,), float32) is float64: make it of the dtype that is asked for",
+        ),
+        (
+            lambda: StartInFloat32(3, 4, rng=0),
+            "contract",
+            "initial_state((1,), float64) is float32: make it of the dtype that is asked for",
+        ),
+        (
+            lambda: StartOfOneRow(3, 4, rng=0),
+            "contract",
+            "initial_state((1,), float64) has shape (4,): it must start with the batch shape",
+        ),
+        (NoParameter, "contract", "self.W needs a gradient and is no Parameter"),
+        (NoParameter, "contract", "Write tg.Parameter(...) for tg.Tensor(..., requires_grad=True)"),
+    ],
+)
+def test_what_a_start_does_wrong_is_said(make, law, says):
+    with pytest.raises(testing.GradientError) as caught:
+        testing.check_cell(make)
+    failures = caught.value.report.failures
+    assert says in failures[law]
+    assert "returned a state" not in str(caught.value)
+
+
 # ----- the call ----------------------------------------------------------------------------------
 
 
@@ -343,6 +475,12 @@ def test_a_cell_that_is_none_or_always_the_same():
     for make, says in ((lambda: 3, "must give a tg.Cell"), (lambda: cell, "a new cell each time")):
         with pytest.raises(testing.GradientError, match=says):
             testing.check_cell(make)
+
+
+@pytest.mark.parametrize("made", [tg.GRUCell(3, 4, rng=0), tg.GRUCell, lambda rng: Good(), 3])
+def test_make_cell_takes_no_argument(made):
+    with pytest.raises(TypeError, match=r"make_cell takes no argument and returns a new cell: lam"):
+        testing.check_cell(made, only="rows")
 
 
 def test_the_parameters_of_the_given_cell_stay_as_they_are():

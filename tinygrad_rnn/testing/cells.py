@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from ..cells import Cell
 from ..differentiate import grad, no_grad
 from ..errors import TraceError
-from ..module import find
+from ..module import Parameter, find
 from ..nests import leaves, map_tree, refilled
 from ..recurrent import RNN
 from ..tensor import Tensor
@@ -46,18 +47,24 @@ def check_cell(
     seed, rtol  as for check_grads
 
     What is checked: the contract of step and initial_state; that step is pure; gradients of x, the
-    state and all parameters, in both orders; rows of a batch do not mix; padding (NaN too) is never
+    state and all parameters, those of a learnt start too, in both orders; rows of a batch do not mix; padding (NaN too) is never
     seen; chunks and streams give what one run gives; time runs one way; derivatives at x = 0 are
     finite; no parameter and no part of the state is dead; scan=True gives the same; float32 stays
     float32; weights load.
     Each broken law is told by name, with the smallest sizes that break it and what to do. Returns
     a SuiteReport; takes about a second. Raises GradientError where a law is broken, ValueError for
-    the name of a law that there is not.
+    the name of a law that there is not, TypeError for a make_cell that takes arguments.
     """
     report = SuiteReport(what="laws", title="check_cell")
     chosen = [only] if isinstance(only, str) else list(only or LAWS)
     if unknown := [name for name in chosen if name not in LAWS]:
         raise ValueError(f"there is no law {unknown[0]!r}; there are {', '.join(LAWS)}")
+    try:
+        inspect.signature(make_cell).bind()
+    except TypeError:  # a cell, a class that takes sizes, no function at all
+        raise TypeError(
+            "make_cell takes no argument and returns a new cell: lambda: MyCell(3, 4, rng=0)"
+        ) from None
     trial = _Trial(make_cell, inputs, seed, rtol)
     for name in chosen:
         try:
@@ -156,7 +163,20 @@ def _same(a: Any, b: Any, what: str, tolerance: float = 1e-11) -> None:
 
 
 def _leaf(tree: Any) -> Any:
-    return map_tree(lambda a: Tensor(a, requires_grad=True), tree)
+    def leaf(a: Any) -> Any:
+        return a if _learnt(a) else Tensor(a, requires_grad=a.dtype.kind == "f")
+
+    return map_tree(leaf, tree)
+
+
+def _floats(tree: Any) -> list[Any]:
+    """What has gradients in a nest that `_leaf` made."""
+    return list(filter(_learnt, leaves(tree)))
+
+
+def _learnt(a: Any) -> bool:
+    """Whether gradients go through it to a Parameter already: a part of a learnt start."""
+    return isinstance(a, Tensor) and a.requires_grad
 
 
 def _cut(tree: Any, *index: Any) -> Any:
@@ -177,22 +197,37 @@ def _gradients(out: Any, inputs: Any) -> list[np.ndarray]:
     return [np.zeros(x.shape) if g is None else g.data for g, x in zip(found, inputs, strict=True)]
 
 
+def _start(cell: Any, rows: int, dtype: Any) -> Any:
+    """The cell's own initial state, which must be of that many rows and of that dtype."""
+    state, call = cell.initial_state((rows,), dtype), f"initial_state(({rows},), {dtype.__name__})"
+    for s in leaves(state):
+        if s.shape[:1] != (rows,):
+            raise AssertionError(f"{call} has shape {s.shape}: it must start with the batch shape")
+        if s.dtype.kind == "f" and s.dtype != dtype:  # integers count steps, say
+            raise AssertionError(f"{call} is {s.dtype}: make it of the dtype that is asked for")
+    return state
+
+
 # ----- the laws ----------------------------------------------------------------------------------
 
 
 @_law("contract")
 def _contract(trial: _Trial) -> None:
-    """step(x, state) gives (output, state), or the state; shapes and dtypes of states stay."""
+    """step gives (output, state), or the state, always (N, ...); what it learns is a Parameter."""
     cell = trial.make()
     if not isinstance(cell, Cell):
         raise AssertionError(f"make_cell() must give a tg.Cell, got {cell!r}")
     if cell is trial.make():
         raise AssertionError("make_cell() must give a new cell each time: use a lambda")
+    for name, t in find(cell, Tensor):
+        if _learnt(t) and not isinstance(t, Parameter):
+            raise AssertionError(
+                f"self.{name} needs a gradient and is no Parameter: no optimiser and no file would "
+                "find it. Write tg.Parameter(...) for tg.Tensor(..., requires_grad=True)"
+            )
+    for rows in (1, 2, 3):
+        _start(trial.cell(), rows, np.float64)
     for cell, x, state, case in trial.runs():
-        start = cell.initial_state((x[0] if isinstance(x, tuple) else x).shape[1:-1], np.float64)
-        for s, t in zip(leaves(start), leaves(state), strict=True):
-            if s.shape != t.shape:
-                raise AssertionError(f"{case}: initial_state((N,)) must start with the batch shape")
         out = RNN(cell)(x, state)
         if not isinstance(out.outputs, (Tensor, np.ndarray)):
             raise AssertionError(f"{case}: step's output must be one array")
@@ -229,18 +264,32 @@ def _purity(trial: _Trial) -> None:
             _same(given, kept, f"{case}: step writes into its arguments; work on copies", 0.0)
 
 
+def _differentiable(cell: Any, state: Any) -> Callable[[Any, Any], Any]:
+    """A run from a state; where the cell learns its start, or parts of it, one from there, too."""
+    batch = leaves(state)[0].shape[:1]
+    learnt = [_learnt(s) for s in leaves(cell.initial_state(batch, np.float64))]
+
+    def run(x: Any, state: Any) -> Any:
+        rnn = RNN(cell)
+        out = rnn(x, state)
+        if not any(learnt):
+            return out.outputs, out.state
+        start = leaves(rnn.initial_state(batch, rnn._dtype(x)))
+        parts = [s if own else t for s, t, own in zip(start, leaves(state), learnt, strict=True)]
+        begun = rnn(x, refilled(state, parts))
+        return out.outputs, out.state, begun.outputs, begun.state
+
+    return run
+
+
 @_law("gradients")
 def _gradients_law(trial: _Trial) -> None:
     """The gradients of x, the state and every parameter are what numeric derivatives find."""
     for cell, x, state, case in trial.runs([(1, 1), (2, 2), (4, 2)]):
-
-        def run(x: Any, state: Any, cell: Any = cell) -> Any:
-            out = RNN(cell)(x, state)
-            return out.outputs, out.state
-
+        run, wrt = _differentiable(cell, state), [0, 1, *cell.parameters()]
         ways: Any = "auto" if case == "T=1, N=1" else 1
         report = grad_report(
-            run, x, state, wrt=[0, 1, cell], rtol=trial.rtol, seed=trial.seed, directions=ways
+            run, x, state, wrt=wrt, rtol=trial.rtol, seed=trial.seed, directions=ways
         )
         if not report.ok:
             raise AssertionError(f"{case}: {trial.told(report, 'gradients')}")
@@ -250,12 +299,8 @@ def _gradients_law(trial: _Trial) -> None:
 def _second_order(trial: _Trial) -> None:
     """The gradients' own gradients are right, too: only functions that have rules, no `.data`."""
     cell, x, state, case = next(trial.runs([(2, 1)]))
-
-    def run(x: Any, state: Any) -> Any:
-        out = RNN(cell)(x, state)
-        return out.outputs, out.state
-
-    report = grad_report(run, x, state, wrt=[0, 1, cell], order=2, directions=1, seed=trial.seed)
+    run, wrt = _differentiable(cell, state), [0, 1, *cell.parameters()]
+    report = grad_report(run, x, state, wrt=wrt, order=2, directions=1, seed=trial.seed)
     if not report.ok:
         raise AssertionError(f"{case}: {trial.told(report, 'second order')}")
 
@@ -343,8 +388,9 @@ def _at_zero(trial: _Trial) -> None:
     x = _leaf(map_tree(np.zeros_like, trial.drawn(2, (2,))))
     state = _leaf(cell.initial_state((2,), np.float64))
     out = RNN(cell)(x, state)
-    inputs = [*leaves(x), *leaves(state), *cell.parameters()]
-    names = [*["x"] * len(leaves(x)), *["the state"] * len(leaves(state)), *cell.named_parameters()]
+    xs, states = leaves(x), _floats(state)
+    inputs = [*xs, *states, *cell.parameters()]
+    names = [*["x"] * len(xs), *["the state"] * len(states), *cell.named_parameters()]
     for name, g in zip(names, _gradients(_three(out), inputs), strict=True):
         if not np.isfinite(g).all():
             raise AssertionError(
@@ -358,11 +404,13 @@ def _dead(trial: _Trial) -> None:
     """Every parameter gets a gradient, and every part of the state makes a difference."""
     cell = trial.cell()
     x, state = trial.drawn(4, (3,)), trial.state(cell, (3,))
-    out = RNN(cell)(x, state)
+    out = (_three(RNN(cell)(x, state)), _three(RNN(cell)(x)))  # its own start may be learnt
     names = cell.named_parameters()
-    for name, g in zip(names, _gradients(_three(out), list(names.values())), strict=True):
+    for name, g in zip(names, _gradients(out, list(names.values())), strict=True):
         if not g.any():
-            raise AssertionError(f"the parameter {name} never gets a gradient: is it used in step?")
+            raise AssertionError(
+                f"the parameter {name} never gets a gradient: is it used in step, or initial_state?"
+            )
     with no_grad():
         before = _three(RNN(cell)(x, state))
         for k in range(len(leaves(state))):
@@ -394,7 +442,7 @@ def _scan(trial: _Trial) -> None:
                 if "reads the value" in str(error):
                     return
                 raise
-            inputs = [*leaves(xs), *leaves(hs), *cell.parameters()]
+            inputs = [*leaves(xs), *_floats(hs), *cell.parameters()]
             found.append((three, tuple(_gradients(three, inputs))))
         _same(found[1], found[0], f"scan=True, {case}")
 
@@ -404,10 +452,10 @@ def _float32(trial: _Trial) -> None:
     """float32 in, float32 out: no constant of step is a float64 array."""
     cell = trial.make().astype(np.float32)
     x = map_tree(lambda a: a.astype(np.float32), trial.drawn(2, (2,)))
-    state = map_tree(lambda s: np.asarray(s, np.float32), cell.initial_state((2,), np.float32))
+    state = _start(cell, 2, np.float32)
     output, new = cell(_cut(x, 0), state)
     for what, a in [("output", output), *[("new state", s) for s in leaves(new)]]:
-        if a.dtype != np.float32:
+        if a.dtype.kind == "f" and a.dtype != np.float32:
             raise AssertionError(
                 f"step's {what} is {a.dtype} for float32: np.ones(3), np.sqrt(n) and np.float64 "
                 "numbers are float64; use Python numbers, or x.dtype"

@@ -23,6 +23,11 @@ FILE = """
         def step(self, x, h):
             raise KeyError("in the step")
 
+    class Timed(tg.RNNCell):
+        def step(self, x, h):
+            values, gap = x
+            return super().step(values, h / (1 + gap))
+
     def both():
         return tg.BiRNN(tg.RNNCell(3, 4, rng=0), tg.RNNCell(3, 4, rng=1))
 """
@@ -45,6 +50,8 @@ def draw(tmp_path, monkeypatch, capsys):
     [
         (["mine.py:Mine(4)", "--inputs", "3"], "Mine, folded"),
         (["mine.py:Mine(4)", "--inputs", "3", "--steps", "3"], "RNN(Mine), unrolled in time"),
+        (["mine.py:Timed(3, 4, rng=0)", "--inputs", "3,4"], "Timed, folded"),
+        (["mine.py:Timed(3, 4, rng=0)", "--inputs", "3,1", "--steps", "2"], "RNN(Timed), unrolled"),
         (["mine.py:both()"], "unrolled in time"),
         (["mine.py:both()", "--text", "hello"], ">h</text>"),
         (["mine.py:tg.GRUCell(3, 4, rng=0)", "--lang", "ja"], "（展開前）"),
@@ -85,9 +92,15 @@ def test_what_cannot_be_drawn_is_one_line_and_status_2(draw, words, says):
 
 
 def test_an_error_in_the_users_own_lines_is_shown_where_it_happened(draw):
-    status, _, err = draw("mine.py:Broken(4)", "--inputs", "3", "--steps", "2")
+    status, out, err = draw("mine.py:Broken(4)", "--inputs", "3", "--steps", "2")
+    assert (status, out) == (2, "")
+    assert err.startswith("draw: KeyError: 'in the step' (")
+    assert "mine.py, line 15: " in err
+    assert err.endswith(': raise KeyError("in the step"))\n')
+    status, _, err = draw("mine.py:Timed(3, 4, rng=0)", "--steps", "3")
     assert status == 2
-    assert 'raise KeyError("in the step")' in err
+    assert err.startswith("draw: ValueError: not enough values to unpack")
+    assert err.count("\n") == 1
 
 
 def test_numbers_are_counts(draw, capsys):

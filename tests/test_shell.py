@@ -1,5 +1,6 @@
 """`python -m tinygrad_rnn check`: what is read, what is checked, and the exit status."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -53,6 +54,11 @@ FILE = """
 
     def broken(x):
         raise KeyError("in the file")
+
+    class Timed(tinygrad_rnn.RNNCell):
+        def step(self, x, h):
+            values, gap = x
+            return super().step(values, h * numpy.exp(-gap))
 """
 
 
@@ -146,7 +152,18 @@ def test_what_cannot_be_checked_is_one_line_and_status_2(folder, capsys, text, s
 )
 def test_an_error_in_the_users_own_lines_is_shown_where_it_happened(folder, capsys, text, line):
     assert run(text) == 2
-    assert line in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert line in err
+
+
+def test_the_users_own_line_stands_in_brackets(folder, capsys):
+    assert run("own.py:broken(start)") == 2
+    line = 1 + textwrap.dedent(FILE).splitlines().index('    raise KeyError("in the file")')
+    assert capsys.readouterr().err == (
+        f"check: KeyError: 'in the file' ({folder / 'own.py'}, line {line}: "
+        'raise KeyError("in the file"))\n'
+    )
 
 
 def test_modules_by_name(folder):
@@ -199,7 +216,13 @@ def test_options_reach_the_check_of_a_cell(folder, capsys, monkeypatch):
         shell, "check_cell", lambda make, **rest: calls.append(rest) or FakeReport()
     )
     run("own.py:tg.RNNCell(3, 4, rng=0)", "--seed", "3", "--rtol", "1e-7")
-    assert calls == [{"seed": 3, "rtol": 1e-7}]
+    run("own.py:tg.RNNCell(3, 4, rng=0)", "--inputs", "3,1", "--only", "no steps,rows")
+    run("own.py:tg.RNNCell(3, 4, rng=0)", "--inputs", "3")
+    assert calls == [
+        {"seed": 3, "rtol": 1e-7},
+        {"inputs": (3, 1), "only": ["no steps", "rows"]},
+        {"inputs": 3},
+    ]
     assert run("own.py:tg.RNNCell(3, 4, rng=0)", "--order", "2") == 2
     assert (
         "--order is for functions; a cell's check takes --seed, --rtol" in capsys.readouterr().err
@@ -212,6 +235,40 @@ def test_a_cell_is_checked_as_a_cell(folder, capsys):
     with testing.mutants.apply("loop.no_steps_state"):
         assert run("own.py:tg.GRUCell(3, 4, rng=0)") == 1
     assert "no steps: FAIL" in capsys.readouterr().out
+
+
+def test_some_laws_of_a_cell_and_its_widths(folder, capsys):
+    assert run("own.py:tg.RNNCell(3, 4, rng=0)", "--only", "gradients") == 0
+    assert "1 of 1 laws" in capsys.readouterr().out
+    assert run("own.py:Timed(3, 4, rng=0)") == 1
+    assert "contract: FAIL, ValueError: not enough values" in capsys.readouterr().out
+    assert run("own.py:Timed(3, 4, rng=0)", "--inputs", "3,4", "--only", "rows,float32") == 0
+    assert "2 of 2 laws" in capsys.readouterr().out
+
+
+def test_the_source_of_a_cell_whose_x_is_a_tuple(folder, capsys):
+    assert __main__.main(["source", "own.py:Timed(3, 4, rng=0)", "--inputs", "3,4"]) == 0
+    out = capsys.readouterr().out
+    assert "'x0': d_x0, 'x1': d_x1" in out
+    assert __main__.main(["source", "own.py:Timed(3, 4, rng=0)"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("source: ValueError: not enough values to unpack")
+    assert ": values, gap = x)" in err
+
+
+def test_flags_of_the_other_kind_and_laws_that_there_are_not(folder, capsys):
+    assert run("own.py:right(start)", "--only", "rows") == 2
+    assert "--only is for cells; a function's check takes --seed, --rtol, --order," in (
+        capsys.readouterr().err
+    )
+    assert run("own.py:tg.RNNCell(3, 4, rng=0)", "--only", "magic") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("check: ValueError: there is no law 'magic'; there are contract, ")
+    assert err.count("\n") == 1
+    with pytest.raises(SystemExit):
+        run("own.py:Timed(3, 4, rng=0)", "--inputs", "3,x")
+    assert "--inputs: x: expected a whole number, 1 or more" in capsys.readouterr().err
 
 
 class FakeReport:
@@ -238,6 +295,38 @@ def test_without_a_call_the_usage_is_shown(capsys):
         out, err = capsys.readouterr()
         assert "usage: python -m tinygrad_rnn check" in out + err
     assert "np.ones(3)" in out
+    told = " ".join(out.split())
+    for part in (
+        "or the laws of a cell",
+        "for a function alone: --order",
+        "for a cell alone: --inputs INPUTS the width of x; its widths, as 3,1, where x is a tuple",
+        "some laws, with commas between: contract, purity",
+        "--only gradients. Exit status",
+    ):
+        assert part in told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe without a reader is POSIX")
+@pytest.mark.parametrize(
+    ("words", "unbuffered", "status"),
+    [
+        (["source", "tinygrad_rnn:GRUCell(3, 4, rng=0)"], "", 0),
+        (["source", "tinygrad_rnn:GRUCell(3, 4, rng=0)"], "1", 1),
+        (["check", "own.py:wrong(start)"], "", 1),
+        (["draw", "tasks"], "1", 1),
+        (["check", "--help"], "", 1),
+    ],
+)
+def test_a_reader_that_leaves_is_no_error_to_tell(folder, words, unbuffered, status):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tinygrad_rnn", *words]
+    others = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        others["PYTHONUNBUFFERED"] = unbuffered
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=others)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (status, b"")
 
 
 def test_check_is_only_a_subcommand_in_front(monkeypatch):

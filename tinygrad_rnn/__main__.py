@@ -100,7 +100,14 @@ def demo(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    status = 1  # of a command whose reader left before it came to its end
     try:
-        sys.exit(main())
+        try:
+            status = main()
+        finally:
+            print(end="", flush=True)
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 130
+    except BrokenPipeError:  # who reads has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
+    sys.exit(status)

@@ -1,7 +1,7 @@
 """What the subcommands share: a call on the shell, `'path/to/file.py:MyCell(3, 4)'`.
 
 The file is loaded, the call is evaluated in its names, and errors become one line: `run`. Numbers
-that options take are read by `count` and `seed`.
+that options take are read by `count`, `seed` and `widths`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 
 from .errors import TinygradError
 
+INPUTS = "the width of x; its widths, as 3,1, where x is a tuple; default: the cell's .inputs"
+
 
 class UsageError(TinygradError, ValueError):
     """The command line says something that cannot be done."""
@@ -32,8 +34,8 @@ def run(command: str, text: str, example: str, work: Callable[[str, ModuleType],
 
     run("draw", "cell.py:MyCell(3, 4)", "...", lambda call, module: 0)
 
-    Errors of ours are one line on stderr, with an example where the command line is wrong; of the
-    user's own lines the traceback shows where. Both give 2.
+    Errors are one line on stderr, with an example where the command line is wrong, and with the
+    user's own line where that raised. All give 2.
     """
 
     def loading() -> int:
@@ -52,9 +54,20 @@ def reported(command: str, example: str, work: Callable[[], int]) -> int:
         print(f"{command}: {error}. Expected, for example: {example}", file=sys.stderr)
     except TinygradError as error:
         print(f"{command}: {type(error).__name__}: {error}", file=sys.stderr)
-    except Exception:
-        traceback.print_exc()
+    except BrokenPipeError:
+        raise  # no error of the command: __main__ ends it
+    except Exception as error:
+        said = " ".join(str(error).split())
+        print(f"{command}: {type(error).__name__}: {said}{_where(error)}", file=sys.stderr)
     return 2
+
+
+def _where(error: Exception) -> str:
+    """The last of the user's own lines on the way to an error, in brackets."""
+    ours = (str(Path(__file__).parent), str(Path(np.__file__).parent), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if frame.line and not frame.filename.startswith(ours)]
+    return f" ({users[-1].filename}, line {users[-1].lineno}: {users[-1].line})" if users else ""
 
 
 def count(text: str, least: int = 1) -> int:
@@ -73,6 +86,15 @@ def seed(text: str) -> int:
     seed("0")      # 0
     """
     return count(text, 0)
+
+
+def widths(text: str) -> Any:
+    """The width of x, or its widths where x is a tuple of arrays.
+
+    widths("3,1")      # (3, 1)
+    """
+    found = tuple(map(count, text.split(",")))
+    return found if len(found) > 1 else found[0]
 
 
 def split(text: str) -> tuple[str, str]:

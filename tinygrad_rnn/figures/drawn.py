@@ -12,9 +12,9 @@ import numpy as np
 
 from ..canvas.pen import Figure
 from ..cells import Cell
-from ..nests import leaves
+from ..nests import leaves, refilled
 from ..recurrent import RNN
-from ..shell import UsageError, constructed, count, reported, run, seed
+from ..shell import INPUTS, UsageError, constructed, count, reported, run, seed, widths
 from ..tensor import Tensor
 from .drawing import draw
 from .tasks import TASKS
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--steps", type=count, metavar="T", help="unrolled in so many time steps; "
                         "layers of several loops always are (default 6)")  # fmt: skip
-    parser.add_argument("--inputs", type=count, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--inputs", type=widths, help=INPUTS)
     parser.add_argument("--text", help="labels of the steps, one character each; sets --steps")
     parser.add_argument("--seed", type=seed, default=0, help="of the inputs (default 0)")
     parser.add_argument("--lang", choices=("en", "ja"), default="en", help="of the labels")
@@ -70,8 +70,10 @@ def _drawn(call: str, module: ModuleType, options: Any) -> int:
     steps = len(options.text) if options.text else options.steps
     if steps is None and isinstance(layer, RNN):
         return _given_out(draw(layer, inputs=width, lang=options.lang), options.out)
-    x = np.random.default_rng(options.seed).standard_normal((steps or 6, 1, width))
-    out = layer(Tensor(x, requires_grad=True))
+    rng, shape = np.random.default_rng(options.seed), (steps or 6, 1)
+    first, *others = leaves(width)  # of a tuple the others in (0, 1): time gaps, draws
+    arrays = [rng.standard_normal((*shape, first)), *(rng.random((*shape, w)) for w in others)]
+    out = layer(refilled(width, [Tensor(a, requires_grad=True) for a in arrays]))
     loss = sum((last * last).sum() for last in leaves(out.last))
     return _given_out(draw(out, loss, inputs=options.text, lang=options.lang), options.out)
 

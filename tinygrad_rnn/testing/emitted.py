@@ -10,8 +10,9 @@ import numpy as np
 
 from ..cells import Cell
 from ..module import dtype_of
+from ..nests import map_tree
 from ..recurrent import RNN
-from ..shell import UsageError, constructed, count, run
+from ..shell import INPUTS, UsageError, constructed, count, run, widths
 from ..tensor import Tensor
 
 OURS = "python -m tinygrad_rnn source 'cell.py:MyCell(3, 4)'"
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "cell", help="'path/to/file.py:MyCell(3, 4)' or 'package.module:MyCell(3, 4)', quoted"
     )
-    parser.add_argument("--inputs", type=count, help="the width of x; default: the cell's .inputs")
+    parser.add_argument("--inputs", type=widths, help=INPUTS)
     parser.add_argument("--batch", type=count, default=1, metavar="N", help="rows (default 1)")
     parser.add_argument("--float32", action="store_true", help="instead of float64")
     parser.add_argument("--plan", action="store_true", help="a table of what runs where, and why")
@@ -48,7 +49,7 @@ def _printed(call: str, module: ModuleType, options: Any) -> int:
     if options.float32:
         cell.astype(np.float32)
     rnn = RNN(cell, scan=True, reverse=options.reverse)
-    x = np.ones((2, options.batch, width), dtype_of(cell))
-    rnn(Tensor(x, requires_grad=True))
+    shape, dtype = (2, options.batch), dtype_of(cell)
+    rnn(map_tree(lambda w: Tensor(np.ones((*shape, w), dtype), requires_grad=True), width))
     print(rnn.plan() if options.plan else rnn.source())
     return 0

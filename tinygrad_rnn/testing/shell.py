@@ -1,4 +1,4 @@
-"""check_grads on the shell: `python -m tinygrad_rnn check 'file.py:f(np.ones(3))'`."""
+"""check_grads, check_cell on the shell: `python -m tinygrad_rnn check 'file.py:f(np.ones(3))'`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ from types import ModuleType
 from typing import Any
 
 from ..cells import Cell
-from ..shell import UsageError, called, run, seed
-from .cells import check_cell
+from ..shell import INPUTS, UsageError, called, run, seed, widths
+from .cells import LAWS, check_cell
 from .checks import grad_report
 from .report import GradientError
 
 EXAMPLE = "python -m tinygrad_rnn check 'cell.py:step(np.ones(3), h=np.zeros(4))'"
-FLAGS: dict[str, tuple[Any, str]] = {
+CELL = "python -m tinygrad_rnn check 'cell.py:MyCell(3, 4)' --only gradients"
+Flags = dict[str, tuple[Any, str]]
+BOTH: Flags = {
     "rtol": (float, "relative tolerance"),
     "seed": (seed, "of the random directions and cotangents"),
+}
+FUNCTION: Flags = {
     "order": (int, "2: the gradient's own gradient, too"),
     "oracle": (str, "numeric derivatives: auto, ladder, complex or both"),
     "directions": (lambda text: int(text) if text.isdigit() else text, "a number, or all"),
     "name": (str, "what the report calls the function"),
+}
+CELLS: Flags = {
+    "inputs": (widths, INPUTS),
+    "only": (lambda text: text.split(","), f"some laws, with commas between: {', '.join(LAWS)}"),
 }
 
 
@@ -33,17 +41,24 @@ def main(argv: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_rnn check",
-        description="Check the gradient of a function by numeric derivatives.",
-        epilog=f"Example: {EXAMPLE}. Exit status: 0 right, 1 wrong or inconclusive, 2 not checked.",
+        description="Check a function's gradient by numeric derivatives, or the laws of a cell.",
+        epilog=f"Examples: {EXAMPLE}; {CELL}. "
+        "Exit status: 0 right, 1 wrong or inconclusive, 2 not checked.",
     )
     parser.add_argument(
         "call",
         help="'path/to/file.py:f(np.ones(3))' or 'package.module:f(np.ones(3))', quoted: a call "
         "in the names of that file, and np, tg, testing. Float arrays among the positional "
-        "arguments are checked, keywords are passed on",
+        "arguments are checked, keywords are passed on. Or a cell, 'cell.py:MyCell(3, 4)'",
     )
-    for flag, (kind, text) in FLAGS.items():
-        parser.add_argument(f"--{flag}", type=kind, default=argparse.SUPPRESS, help=text)
+    groups: list[tuple[Any, Flags]] = [
+        (parser, BOTH),
+        (parser.add_argument_group("for a function alone"), FUNCTION),
+        (parser.add_argument_group("for a cell alone"), CELLS),
+    ]
+    for group, flags in groups:
+        for flag, (kind, text) in flags.items():
+            group.add_argument(f"--{flag}", type=kind, default=argparse.SUPPRESS, help=text)
     options = vars(parser.parse_args(argv))
 
     def work(call: str, module: ModuleType) -> int:
@@ -57,9 +72,13 @@ def main(argv: list[str]) -> int:
 def check(call: str, module: ModuleType, options: dict[str, Any]) -> Any:
     """The report for a call that is written as in the module's own code."""
     text, f, args, kwargs = called(call, module, testing=sys.modules[__package__])
-    if isinstance(f, type) and issubclass(f, Cell):
-        if others := [flag for flag in options if flag not in ("seed", "rtol")]:
-            raise UsageError(f"--{others[0]} is for functions; a cell's check takes --seed, --rtol")
+    cell = isinstance(f, type) and issubclass(f, Cell)
+    own, other = (CELLS, FUNCTION) if cell else (FUNCTION, CELLS)
+    if wrong := [flag for flag in options if flag in other]:
+        one, others = ("cell", "functions") if cell else ("function", "cells")
+        known = ", ".join(f"--{flag}" for flag in ("seed", "rtol", *own))
+        raise UsageError(f"--{wrong[0]} is for {others}; a {one}'s check takes {known}")
+    if cell:
         try:
             return check_cell(lambda: f(*args, **kwargs), **options)
         except GradientError as error:

@@ -158,7 +158,22 @@ def _structure(
             if np.abs(total - expected).max(initial=0) > 1e-5 * size:  # f may compute in float32
                 report.problems.append("the VJP is not linear in g: vjp(a + b) != vjp(a) + vjp(b)")
                 break
+        else:
+            report.problems += _not_scaled(backward, weights, gradients)
     return gradients
+
+
+def _not_scaled(backward: Any, weights: list[np.ndarray], gradients: list[Any]) -> list[str]:
+    """A clip inside a VJP is only seen far from 1, where a power of two changes no digit."""
+    for power in (20, -20):
+        for g, far in zip(gradients, backward([2.0**power * v for v in weights]), strict=True):
+            size = 0.0 if g is None else float(np.abs(g).max(initial=0))
+            if far is None or not size > 1e-30 or not np.isfinite(far).all():
+                continue
+            if not np.abs(far / 2.0**power - g).max(initial=0) <= 1e-9 * size:
+                what = f"vjp(2**{power} * g) != 2**{power} * vjp(g)"
+                return [f"the VJP is not linear in g: {what}: is it clipped, or cut off?"]
+    return []
 
 
 def _identical(a: Any, b: Any) -> bool:

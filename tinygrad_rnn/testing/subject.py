@@ -11,8 +11,8 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from copy import copy
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType

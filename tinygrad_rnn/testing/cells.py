@@ -47,10 +47,10 @@ def check_cell(
     seed, rtol  as for check_grads
 
     What is checked: the contract of step and initial_state; that step is pure; gradients of x, the
-    state and all parameters, those of a learnt start too, in both orders; rows of a batch do not mix; padding (NaN too) is never
-    seen; chunks and streams give what one run gives; time runs one way; derivatives at x = 0 are
-    finite; no parameter and no part of the state is dead; scan=True gives the same; float32 stays
-    float32; weights load.
+    state and all parameters, those of a learnt start too, in both orders; rows of a batch do not
+    mix; padding (NaN too) is never seen; chunks and streams give what one run gives; time runs one
+    way; derivatives at x = 0 are finite; no parameter and no part of the state is dead; scan=True
+    gives the same; float32 stays float32; weights load.
     Each broken law is told by name, with the smallest sizes that break it and what to do. Returns
     a SuiteReport; takes about a second. Raises GradientError where a law is broken, ValueError for
     the name of a law that there is not, TypeError for a make_cell that takes arguments.

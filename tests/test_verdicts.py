@@ -366,6 +366,20 @@ def test_a_float32_gradient_of_half_the_digits_fails(rule_of):
     assert "in float32" in report.worst.argument
 
 
+def test_a_hand_written_vjp_runs_on_float32_too():
+    x = np.linspace(0.1, 1, 8, dtype=np.float32)
+    right = lambda g, x: g * np.cos(x)
+    assert "in float32" in str(testing.check_vjp(np.sin, right, x).findings)
+    wrong = lambda g, x: right(g, x) * (2 if x.dtype == np.float32 else 1)
+    coarse = lambda g, x: right(g, x).astype(np.float16 if g.dtype == np.float32 else float)
+    for vjp in (wrong, coarse):
+        with pytest.raises(testing.GradientError, match="x in float32, element"):
+            testing.check_vjp(np.sin, vjp, x)
+        assert testing.check_vjp(np.sin, vjp, x.astype(float)).ok
+    mixed = lambda g, x, W: (g @ W.T, x.T @ g)
+    assert testing.check_vjp(np.matmul, mixed, x[None], np.ones((8, 3))).ok
+
+
 # ----- second order ------------------------------------------------------------------------------
 
 

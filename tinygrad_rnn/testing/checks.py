@@ -100,7 +100,7 @@ def grad_report(
         weights = cotangents(engine.outputs, given, rng)
         examine(report, subject, engine, weights, rng=rng, **how)
         if depth == 1 and report.ok:
-            compare_float32(report, subject, weights, rng)
+            compare_float32(report, subject, Engine, weights, rng)
         if not report.ok:
             break
         if depth < order:
@@ -153,8 +153,9 @@ def check_vjp(
              argument, in order and in its form (a bare array where there is one; None for zero)
     options  as for check_grads, but for order
 
-    Also tells of a vjp that writes into its arguments, returns the same array twice, is not linear
-    in g, or gives another result the second time. Raises GradientError, and as check_grads
+    float32 arguments: checked in float64, and what vjp gives for float32 compared with that. Also
+    tells of a vjp that writes into its arguments, returns the same array twice, is not linear in g,
+    or gives another result the second time. Raises GradientError, and as check_grads
     NoGradientError, TypeError, ValueError; ShapeError for a gradient that has not its argument's
     shape.
     """
@@ -186,6 +187,9 @@ def _vjp_report(
     examine(report, subject, hand, weights, rng=rng, **how)
     if report.verdict == "FAIL":
         report.notes += right_in_part(subject, hand, weights, seed)
+    elif report.ok:
+        side = partial(Hand, vjp=vjp, report=GradReport(""))  # what it complains of it said before
+        compare_float32(report, subject, side, weights, rng)
     options = how | {"cotangent": cotangent, "seed": seed, "wrt": _said(wrt)}
     report.script = partial(script.of_check, "check_vjp", [f, vjp], args, options)
     return report

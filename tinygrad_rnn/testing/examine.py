@@ -427,24 +427,35 @@ def _agrees(subject: Subject, backward: Any, weights: list[np.ndarray], seed: in
 
 
 def compare_float32(
-    report: GradReport, subject: Subject, weights: list[np.ndarray], rng: np.random.Generator
+    report: GradReport,
+    subject: Subject,
+    side: Callable[[Subject], Any],
+    weights: list[np.ndarray],
+    rng: np.random.Generator,
 ) -> None:
-    """The float32 gradient against the engine's own in float64, which was checked just now.
+    """The float32 gradient against that of the same side in float64, which was checked just now.
 
     Differences inside float32 would lose half the digits. How far rounding may move an element is
     measured: by the float64 gradient where x differs in float32's last digit.
     """
     if all(subject.variables[k].value.dtype != np.float32 for k in subject.chosen):
         return
-    gradients, exact = Engine(_At32(subject))(weights), Engine(subject)(weights)
+
+    def pulled(subject: Subject) -> list[Any]:
+        made = side(subject)
+        pairs = zip(weights, made.outputs, strict=True)
+        found: list[Any] = made([v.astype(out.dtype) for v, out in pairs])
+        return found
+
+    gradients, exact = pulled(_At32(subject)), pulled(subject)
     eps = float(np.finfo(np.float32).eps)
     digit = lambda x: x * (1 + eps * rng.choice([-1, 1], x.shape))
-    nearby = [Engine(_At32(subject, digit))(weights) for _ in range(3)]
+    nearby = [pulled(_At32(subject, digit)) for _ in range(3)]
     for n, (k, g, right) in enumerate(zip(subject.chosen, gradients, exact, strict=True)):
         v = subject.variables[k]
         if v.value.dtype != np.float32 or right is None or not right.size:
             continue
-        if g is None or g.dtype != np.float32:
+        if g is None or (side is Engine and g.dtype != np.float32):
             report.problems.append(f"{v.name} is float32, its gradient {getattr(g, 'dtype', None)}")
             continue
         scale = float(np.abs(right).max())

@@ -264,6 +264,36 @@ def test_what_inconclusive_does_can_be_chosen():
         testing.check_grads(scaled(np.tanh, 2.0), x, on_inconclusive="skip")
 
 
+# ----- what proves little ------------------------------------------------------------------------
+
+
+def test_an_array_of_integers_is_told():
+    report = testing.check_grads(lambda x, W: x * W, np.ones(3), np.arange(3))
+    assert report.notes == ["W is int64: its gradient is not checked"]
+    report = testing.check_vjp(lambda x, W: x * W, lambda g, x, W: g * W, np.ones(3), np.arange(3))
+    assert "note: W is int64" in report.text()
+    assert not testing.check_grads(lambda x, k: x * k, np.ones(3), np.arange(3), wrt=0).notes
+    assert not testing.check_grads(lambda x, k: x * k, np.ones(3), 3).notes
+
+
+def test_a_gradient_that_is_0_everywhere_is_told():
+    readout = lambda h, W: np.tanh(h) @ W
+    report = testing.check_grads(readout, np.ones((2, 3)), np.zeros((3, 2)))
+    assert report.notes == ["h: the gradient is 0 everywhere: this proves little"]
+    for f, x in [(tg.relu, -np.ones(2)), (np.tanh, np.full(40, 50.0)), (np.tanh, np.full(2, 50.0))]:
+        assert "x: the gradient is 0 everywhere" in testing.check_grads(lambda x, f=f: f(x), x).text()
+    assert not testing.check_grads(np.tanh, np.array([0.0, 50.0])).notes
+    wrong = testing.grad_report(lambda x: tg.detach(x), np.ones(2))
+    assert wrong.verdict == "FAIL"
+    assert "proves little" not in wrong.text()
+
+
+def test_an_empty_argument_is_told():
+    report = testing.check_grads(np.sin, np.ones(0))
+    assert report.verdict == "PASS"
+    assert "no element, nothing was compared" in report.text()
+
+
 # ----- gradients written by hand -----------------------------------------------------------------
 
 

@@ -90,6 +90,7 @@ def grad_report(
     """
     subject = Subject(f, args, wrt)
     report = GradReport(name or str(getattr(f, "__name__", type(f).__name__)))
+    report.notes += subject.unchecked()
     rng = np.random.default_rng(seed)
     given = None if cotangent is None else leaves(tuples(cotangent))
     how: dict[str, Any] = {"oracle": oracle, "directions": directions, "rtol": rtol}
@@ -179,6 +180,7 @@ def _vjp_report(
 ) -> GradReport:
     subject = Subject(f, args, wrt, modules=False)
     report = GradReport(name or str(getattr(vjp, "__name__", type(vjp).__name__)))
+    report.notes += subject.unchecked()
     rng = np.random.default_rng(seed)
     hand = Hand(subject, vjp, report)
     given = None if cotangent is None else leaves(tuples(cotangent))

@@ -69,6 +69,18 @@ def examine(
             report.findings += _elements(report, compare)
         else:
             report.findings += _ways(report, compare, ways)
+    report.notes += _little(report, subject)
+
+
+def _little(report: GradReport, subject: Subject) -> list[str]:
+    """What agrees and yet proves little: nothing was compared, or 0 with 0."""
+    chosen = [subject.variables[k] for k in subject.chosen]
+    empty = [v.name for v in chosen if not v.value.size]
+    found = {v.name: [f for f in report.findings if f.argument == v.name] for v in chosen}
+    zero = [n for n, own in found.items() if own and not any(f.backward or f.verdict != "PASS" for f in own)]
+    lists = [", ".join(names[:4]) + ", ..." * (len(names) > 4) for names in (empty, zero)]
+    notes = [f"{lists[0]}: no element, nothing was compared"] if empty else []
+    return notes + ([f"{lists[1]}: the gradient is 0 everywhere: this proves little"] if zero else [])
 
 
 def _elements(report: GradReport, compare: Comparison) -> list[Finding]:

@@ -78,6 +78,15 @@ class Subject:
         """What the variables are now, in float64."""
         return [np.array(v.value, np.float64) for v in self.variables]
 
+    def unchecked(self) -> list[str]:
+        """A note on each array of integers, which may have been meant to be one of floats."""
+        notes = []
+        for name, arg in zip(argument_names(self.f, len(self.args)), self.args, strict=True):
+            for part, x in _named_leaves(name, () if isinstance(arg, Module) else tuples(arg)):
+                if self.everything and isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+                    notes.append(f"{part} is {x.dtype}: its gradient is not checked")
+        return notes
+
     def moved(self, rng: np.random.Generator) -> Subject:
         """The same a little further: each element by about a thousandth of its size, or of 1."""
         found = copy(self)

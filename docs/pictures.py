@@ -75,7 +75,7 @@ PICTURES = {
     "tasks": lambda lang: tg.draw("tasks", lang=lang),
     "graph": graph,
     "contributions": contributions,
-    "flows": lambda lang: tg.draw(flows(), lang=lang),
+    "flows": lambda lang: tg.draw(flows(lang=lang), lang=lang),
     "sensitivity": sensitivity,
 }
 

@@ -30,7 +30,8 @@ def report(model: Any, words: str, losses: list[float], seed: int, lang: str) ->
     series = {say("loss", lang): np.array(losses)}
     title = say("Nats per character while real text is learnt", lang)
     curve = lines(series, title, say("training step", lang), say("nats", lang), False, lang)
-    sections.append((say("Learning", lang), "", curve))
+    text = say("The curve of the demo's character RNN.", lang)
+    sections.append((say("Learning", lang), text, curve))
     return page(say("Backpropagation through time, made visible", lang), sections, lang)
 
 
@@ -83,11 +84,12 @@ def _flows(seed: int, lang: str) -> list[Section]:
         "or a GRU stay open (bias 3), it fades slowly.",
         lang,
     )
-    return [(say("Vanishing and exploding gradients", lang), text, draw(flows(seed), lang=lang))]
+    curves = draw(flows(seed, lang=lang), lang=lang)
+    return [(say("Vanishing and exploding gradients", lang), text, curves)]
 
 
-def flows(seed: int = 0, steps: int = 60) -> dict[str, Any]:
-    """|dL/dh_t| where the loss reads the last state, by kind of network.
+def flows(seed: int = 0, steps: int = 60, lang: str = "en") -> dict[str, Any]:
+    """|dL/dh_t| where the loss reads the last state, by kind of network, named in a language.
 
     flows()["LSTM"]      # 60 numbers
     """
@@ -98,7 +100,7 @@ def flows(seed: int = 0, steps: int = 60) -> dict[str, Any]:
     gru = GRUCell(inputs, size, rng=rng)
     gru.b.data = np.repeat([0.0, 3.0, 0.0], size)
     cells = {
-        "linear RNN, 1.1 V": linear,
+        say("linear RNN, 1.1 V", lang): linear,
         "tanh RNN": RNNCell(inputs, size, rng=rng),
         "LSTM": LSTMCell(inputs, size, forget_bias=3.0, rng=rng),
         "GRU": gru,
@@ -116,9 +118,17 @@ def _sights(seed: int, lang: str) -> list[Section]:
     x = rng.standard_normal((16, 4, 4))
     ahead, back = (RNNCell(4, 16, rng=rng) for _ in range(2))
     return [
-        (title, "", sensitivity(layer, x).draw(lang))
-        for title, layer in (
-            (say("An RNN sees the past", lang), RNN(ahead)),
-            (say("A BiRNN sees past and future", lang), BiRNN(ahead, back)),
-        )
+        (
+            say("An RNN sees the past", lang),
+            say(
+                "Rows are times of outputs, columns times of inputs. Above the diagonal all is 0.",
+                lang,
+            ),
+            sensitivity(RNN(ahead), x).draw(lang),
+        ),
+        (
+            say("A BiRNN sees past and future", lang),
+            say("Here both sides of the diagonal have values.", lang),
+            sensitivity(BiRNN(ahead, back), x).draw(lang),
+        ),
     ]

@@ -226,9 +226,9 @@ def lines(
         )
         notes.append(say(text, lang))
     _notes(pen, notes, high + 58)
-    told = " ".join(_told_curve(curve, x_label, lang) for curve in curves[:6])
+    told = say(" ", lang).join(_told_curve(curve, x_label, lang) for curve in curves[:6])
     if len(curves) > 6:
-        told += " " + say("And {n} more curves.", lang, n=len(curves) - 6)
+        told += say(" ", lang) + say("And {n} more curves.", lang, n=len(curves) - 6)
     return pen.figure(title, told or notes[0], lang)
 
 
@@ -401,7 +401,8 @@ def heat(
     peak = float(np.abs(tame).max(initial=0.0))
     gap = 1 if min(wide, high) >= 12 else 0
     for i, j in np.ndindex(matrix.shape):
-        tip = "" if reduced else f"({rows[i]}, {columns[j]}): {_digits(float(matrix[i, j]))}"
+        words = {"row": rows[i], "column": columns[j], "value": _digits(float(matrix[i, j]))}
+        tip = "" if reduced else say("({row}, {column}): {value}", lang, **words)
         strength = round(float(abs(tame[i, j])) / (peak or 1.0), 2)
         place = (j * wide, i * high, wide - gap, high - gap)
         if not finite[i, j]:
@@ -662,4 +663,4 @@ def _percent(share: float) -> str:
 def _with_lost(sentences: list[str], lost: int, lang: str) -> str:
     if lost:
         sentences.append(say("Not finite: {n}.", lang, n=lost))
-    return " ".join(sentences)
+    return say(" ", lang).join(sentences)

@@ -179,10 +179,11 @@ class Pen:
             inner.append(f'<rect class="heat"{spot} rx="4" fill-opacity="{strength}"/>')
         middle = x + width / 2
         at = y + height / 2 + 4.5 - (6.5 * len(small) - 0.5 if small else 0)
+        apart = min(max(height / 2 - 16.5, 0), 1.5) if below else 0  # a blank's mark hangs low
         if label:
-            inner.append(_text(middle, at, label, "middle", SIZE, ""))
+            inner.append(_text(middle, at - apart, label, "middle", SIZE, ""))
         for k, (line, named) in enumerate(small):
-            inner.append(_text(middle, at + 13 * (k + 1), line, "middle", 11, named))
+            inner.append(_text(middle, at + apart + 13 * (k + 1), line, "middle", 11, named))
         self.parts.append(_group(inner, tip, frame))
         return width
 

@@ -44,9 +44,12 @@ JAPANESE = {
     "{size} values: of each block the one of largest magnitude is shown": (
         "値の数は {size}：各ブロックで絶対値が最大の値を表示"
     ),
-    "{peak} (magnitude)": "{peak}（絶対値）",
+    "{peak} (magnitude)": "最大 {peak}（絶対値）",
+    "({row}, {column}): {value}": "({row}, {column})：{value}",
     "No value is other than zero.": "すべての値が 0 です。",
     ".": "。",
+    " ": "",  # between sentences
+    "; ": "。",
     # the page
     "Step through the figure": "図を順に見る",
     "First": "最初",
@@ -64,17 +67,17 @@ JAPANESE = {
     "{count} more": "ほか {count} 個",
     "coloured frame: leaf": "色枠：葉（入力と重み）",
     "dashed: constant": "破線：定数",
-    "∂: gradient of the result": "∂：結果の勾配",
+    "∂: gradient of the result": "∂：その値に対する結果の勾配",
     "|∂| ≤: of arrays, the largest absolute value": "|∂| ≤：配列では絶対値の最大",
     "{count} operations": "演算 {count} 個",
     "{names} lead to {call}": "{names} から {call}",
     ", ": "、",
     # cells
     "Feed-forward layer": "順伝播型の層",
-    "nothing goes back": "戻る線がない",
-    "the state goes back in, one step later": "状態が 1 時刻後に入力側へ戻る",
+    "nothing goes back": "フィードバックがない",
+    "the state goes back in, one step later": "状態が 1 時刻後に入力側へフィードバックされる",
     "The step reads values: this is its way for x = 1.": (
-        "このステップは値で分岐する：図は x = 1 のときの道筋。"
+        "このステップは値で分岐する：図は x = 1 のときの経路。"
     ),
     "{name}, folded, beside a feed-forward layer": "{name}（展開前）と順伝播型の層",
     "one step later": "1 時刻後",
@@ -82,7 +85,7 @@ JAPANESE = {
     "output": "出力",
     "the state before": "1 時刻前の状態",
     "the new state": "新しい状態",
-    "{name}: {states} go back in, one step later": "{name}：{states} が 1 時刻後に戻る",
+    "{name}: {states} go back in, one step later": "{name}：{states} を 1 時刻後にフィードバック",
     "weights: {names}": "重み：{names}",
     "calls: {names}": "演算：{names}",
     "none": "なし",
@@ -118,7 +121,8 @@ JAPANESE = {
     "the initial state": "初期状態",
     "the state goes on": "状態が引き継がれる",
     "every step reads all of these": "各時刻がこのすべてを読む",
-    "the gradient goes back": "勾配が逆に伝わる",
+    "the gradient goes back": "勾配が逆向きに伝わる",
+    "the gradient goes back: {norm}": "勾配が逆向きに伝わる：{norm}",
     "truncated: no gradient goes back further": "打ち切り：ここから先へ勾配は戻らない",
     "{name}: one weight, used at {count} steps": "{name}：一つの重みを {count} 時刻で共有",
     "the loss: {value}": "損失：{value}",
@@ -130,7 +134,7 @@ JAPANESE = {
         "t = {t}：{name} の勾配の {share}、大きさ {size}"
     ),
     "colour: |dJ/dh|": "色：|dJ/dh|",
-    "padding in {count} rows: the state is held": "{count} 行はパディング：状態を保つ",
+    "padding in {count} rows: the state is held": "{count} 系列はパディング：状態を保つ",
     "{count} more steps": "ほか {count} 時刻",
     "{names}, unrolled in time": "{names} を時間方向に展開した図",
     "{count} time steps from left to right.": "左から右へ {count} 時刻。",
@@ -152,7 +156,9 @@ JAPANESE = {
         "時刻 t の状態の変化が最後にどれだけ残るか"
     ),
     "norm": "ノルム",
-    "How strongly output t depends on input s": "出力 t が入力 s にどれだけ依存するか",
+    "How strongly output t depends on input s": (
+        "時刻 t の出力が時刻 s の入力にどれだけ依存するか"
+    ),
     "input at s": "入力の時刻 s",
     "output at t": "出力の時刻 t",
     "The state along the sequence": "系列に沿った隠れ状態",
@@ -162,15 +168,16 @@ JAPANESE = {
     "Unrolled in time": "時間方向の展開",
     "Go through it with the buttons or the arrow keys: forward first, then back. Each weight is "
     "one and the same at every step: its gradient is a sum over the steps.": (
-        "ボタンか矢印キーで、順伝播、逆伝播の順に一時刻ずつ進めます。どの重みも全時刻で同じ一つの"
+        "ボタンか矢印キーで、順伝播、逆伝播の順に 1 時刻ずつ進めます。どの重みも全時刻で同じ一つの"
         "ものなので、その勾配は各時刻の寄与の和になります。"
     ),
-    "The sum that BPTT is": "BPTT は和である",
+    "The sum that BPTT is": "BPTT は各時刻の寄与の和",
     "V acts at every time step, and its gradient is the sum of what every step gives. Filled: a "
     "step's share, along the direction of the whole gradient. Hollow: how large its part is; what "
     "points elsewhere cancels.": (
-        "V は全時刻で使われ、その勾配は各時刻が与えるものの和です。塗りつぶしは勾配全体の向きに"
-        "沿った割合、白抜きは寄与の大きさで、別の向きのものは打ち消し合います。"
+        "V はすべての時刻で使われるので、その勾配は各時刻の寄与の和になります。塗りつぶした棒は、"
+        "寄与のうち勾配全体の向きの成分で、勾配全体に占める割合を示します。白抜きの棒は寄与の"
+        "大きさです。ほかの向きの成分は打ち消し合います。"
     ),
     "What the state holds": "隠れ状態が覚えていること",
     "Each row is a unit of the hidden state, each column a character.": (
@@ -180,13 +187,19 @@ JAPANESE = {
     "The loss reads the last state only: how much of its gradient gets back to t? Through tanh "
     "it vanishes, through a linear RNN with a large V it explodes. Where the gates of an LSTM "
     "or a GRU stay open (bias 3), it fades slowly.": (
-        "損失は最後の状態だけから計算されます。その勾配は時刻 t までどれだけ戻るでしょうか。tanh を"
+        "損失は最後の状態だけから計算されます。その勾配は時刻 t までどれだけ届くでしょうか。tanh を"
         "通ると消失し、V の大きな線形 RNN では爆発します。LSTM や GRU のゲートが開いていれば"
         "（バイアス 3）、ゆっくりとしか薄まりません。"
     ),
+    "linear RNN, 1.1 V": "線形 RNN、1.1 V",
     "An RNN sees the past": "RNN は過去を見る",
-    "A BiRNN sees past and future": "双方向 RNN は過去と未来を見る",
+    "Rows are times of outputs, columns times of inputs. Above the diagonal all is 0.": (
+        "行は出力の時刻、列は入力の時刻です。対角線の右上は 0 です。"
+    ),
+    "A BiRNN sees past and future": "双方向性 RNN は過去と未来を見る",
+    "Here both sides of the diagonal have values.": "こちらでは対角線の両側に値があります。",
     "Learning": "学習",
+    "The curve of the demo's character RNN.": "デモの文字 RNN の学習曲線です。",
     "loss": "損失",
     "Nats per character while real text is learnt": "学習中の 1 文字あたりの損失（ナット）",
     "training step": "学習ステップ",

@@ -540,4 +540,4 @@ def _told(scene: Scene, name: str, lang: str) -> str:
         say("weights: {names}", lang, names=comma.join(weights) or say("none", lang)),
         say("calls: {names}", lang, names=comma.join(calls)),
     ]
-    return "; ".join(told)
+    return say("; ", lang).join(told)

@@ -271,7 +271,7 @@ def _told(found: Found, lang: str) -> str:
         whole = f"{part.what} ({into})" if into else part.what
         listed = say(", ", lang).join(names) or "…"
         told.append(say("{names} lead to {call}", lang, names=listed, call=whole))
-    return "; ".join(told) + ("; …" if len(calls) > 30 else "")
+    return say("; ", lang).join([*told, *(["…"] if len(calls) > 30 else [])])
 
 
 def _word(part: Part, lang: str) -> str:

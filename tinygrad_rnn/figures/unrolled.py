@@ -230,7 +230,7 @@ class _Picture:
     def _title(self, row: Row) -> None:
         x, y, lines = self.grid.left[row.offset], self.grid.top[row.level], self._row_title(row)
         if any(self.grid.adjacent(row, source) for source in row.before):  # an arrow comes in
-            self.pen.text(x, y - 8, ", ".join(lines), "start")
+            self.pen.text(x, y - 8, say(", ", self.lang).join(lines), "start")
             return
         for k, line in enumerate(lines):
             self.pen.text(x, y + 16 + 16 * k, line, "start", kind="faint" if k else "")
@@ -280,7 +280,9 @@ class _Picture:
         norm = self.norms.get((source, earlier))
         if self.loss is None or norm == 0 or self.norms.get((row, later)) == 0:
             return
-        told = say("the gradient goes back", self.lang) + (f": {norm:.3g}" if norm else "")
+        told = say("the gradient goes back", self.lang)
+        if norm:
+            told = say("the gradient goes back: {norm}", self.lang, norm=f"{norm:.3g}")
         self.pen.line([(b, y + BACK), (a, y + BACK)], "back dashed", arrow=True, tip=told,
                       frame=grid.back(source, earlier))  # fmt: skip
 
@@ -398,8 +400,13 @@ class _Picture:
         up, down = max(0.0, *shares.values()), max(0.0, *[-s for s in shares.values()])
         scale = BARS / max(up, down, 1e-300)
         base, x = 40 + up * scale, min(grid.left.values())
-        pen.text(x, base - 14, say("gradient of {name}", self.lang, name=self._name(weight)),
-                 "start", kind=f"f{self.colours[weight] % len(COLOURS)}")  # fmt: skip
+        words = say("gradient of {name}", self.lang, name=self._name(weight))
+        pen.text(x, base - 14, words, "start", kind=f"f{self.colours[weight] % len(COLOURS)}")
+        users = [row for row in self.lanes.lanes.values() if weight in row.weights]
+        alike = [key for key in self.colours if self._name(key) == self._name(weight)]
+        if len(alike) > 1:
+            whose = f"({self._symbol(users[0])})"
+            pen.text(x + text_width(words) + 6, base - 14, whose, "start", kind="faint")
         pen.text(x, base + 2, say("share of each step", self.lang), "start", kind="faint")
         if measured.outside:
             told = say("outside of the loops: {share}", self.lang, share=_percent(measured.outside))
@@ -417,7 +424,6 @@ class _Picture:
             tip = say("t = {t}: {share} of the gradient of {name}, size {size}", self.lang,
                       name=self._name(weight), t=_shown(item), share=_percent(share),
                       size=_two_digits(size))  # fmt: skip
-            users = [row for row in self.lanes.lanes.values() if weight in row.weights]
             frame = max(
                 grid.back(row, item)
                 for row in users
@@ -457,7 +463,7 @@ class _Picture:
             return say("{count} more steps", self.lang, count=hidden)
         if row.kind != "lane":
             return f"{self.labels.get((row, item), '')} t = {item}".strip()
-        lines = [f"{', '.join(self._row_title(row))}, t = {item}"]
+        lines = [say(", ", self.lang).join([*self._row_title(row), f"t = {item}"])]
         found = {p.array: p.key for p in self.states[row].get(item, ()) if p.key in self.known}
         for array, key in found.items():
             which = f"[{array}]" if len({p.array for p in self.states[row][item]}) > 1 else ""
@@ -477,7 +483,8 @@ class _Picture:
             self.pen.text(min(self.grid.left.values()), self.pen.top - 12, title, "start", 15)
         lang, loops = self.lang, list(self.lanes.lanes.values())
         names = " + ".join(dict.fromkeys(self._row_title(row)[0] for row in loops))
-        weights = ", ".join(map(self._weight_label, self.colours)) or "-"
+        comma = say(", ", lang)
+        weights = comma.join(map(self._weight_label, self.colours)) or "-"
         told = [
             say("{count} time steps from left to right.", lang, count=max(r.steps for r in loops)),
             say("Each weight stands once and is used at every step: {weights}.", lang,
@@ -489,11 +496,11 @@ class _Picture:
                 continue
             told.append(say(
                 "{title}: the gradient's norm is {first} at t = {a} and {last} at t = {b}.", lang,
-                title=", ".join(self._row_title(row)), a=a, b=b,
+                title=comma.join(self._row_title(row)), a=a, b=b,
                 first=_two_digits(self.norms[row, a]), last=_two_digits(self.norms[row, b]),
             ))  # fmt: skip
         title = title or say("{names}, unrolled in time", lang, names=names)
-        return self.pen.figure(title, " ".join(told), lang, self._captions())
+        return self.pen.figure(title, say(" ", lang).join(told), lang, self._captions())
 
     def _captions(self) -> list[str]:
         """What happens in each frame."""
@@ -524,7 +531,7 @@ class _Picture:
             if row.kind == "lane" and at == frame:
                 name, norm = f"{self._symbol(row)}_{_shown(item)}", self.norms.get((row, item))
                 found.append(f"|dJ/d{name}| = {norm:.3g}" if back and norm is not None else name)
-        return ", ".join(found)
+        return say(", ", self.lang).join(found)
 
 
 def _given(what: str, labels: Any, rows: list[Row]) -> dict[tuple[Row, int], str]:

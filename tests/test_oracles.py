@@ -156,6 +156,28 @@ def test_a_tiny_error_below_the_ladders_bar_is_seen_by_complex_steps(rule_of, fa
     assert (report.verdict == "FAIL") == caught
 
 
+@pytest.mark.parametrize("size", [1, 2, 40])
+@given(p=st.integers(0, 40), seed=st.integers(0, 2**32 - 1))
+def test_a_period_of_a_power_of_two_deceives_nobody(size, p, seed):
+    f = lambda x: np.sin(2 * np.pi * 2.0**p * x)
+    x = np.random.default_rng(seed).uniform(-1, 1, size)
+    right = testing.grad_report(f, x, seed=seed)
+    assert right.verdict in ("PASS", "INCONCLUSIVE"), right.text()
+    assert right.verdict == "PASS" or p > 12
+    wrong = testing.grad_report(lambda x: f(tg.detach(x)) + x, x, seed=seed)
+    assert wrong.verdict in ("FAIL", "INCONCLUSIVE") or (p > 25 and wrong.notes)
+    assert wrong.verdict == "FAIL" or p > 6
+
+
+def test_a_complex_step_that_differences_contradict_is_told():
+    f = lambda x: np.sin(2 * np.pi * 2.0**34 * x)
+    report = testing.grad_report(f, np.array([0.3]))
+    assert report.verdict == "INCONCLUSIVE"
+    assert "complex steps agree with the gradient, differences do not" in report.text()
+    half = lambda x: x * x + 0 * np.linalg.eigvalsh(np.eye(2) * x.sum())  # loses an imaginary part
+    assert testing.check_vjp(half, lambda g, x: 2 * g * x, np.array([1.0, 2.0])).ok
+
+
 # ----- the teaching tools ------------------------------------------------------------------------
 
 

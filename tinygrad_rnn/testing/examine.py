@@ -63,7 +63,7 @@ def examine(
             ways = _directions(rng, g, directions)
         # For one comparison the ladder alone is cheaper than making sure of complex steps.
         one = (g.size if ways is None else len(ways)) < 2
-        way = "ladder" if oracle == "auto" and one else oracle
+        way = "one" if oracle == "auto" and one else oracle
         compare = Comparison(numeric, k, name, g, overall, rtol, way, rng, report.notes)
         if ways is None:
             report.findings += _elements(report, compare)
@@ -220,11 +220,15 @@ class Comparison:
         self.unit, self.noise = self.scales[0]
         self.rounding = numeric.rounding(k, u, self.unit)
         self.sure = 0  # failures with no kink near; after a few, look less closely
-        self.complex_noise = self._trust_complex(u, notes) if oracle != "ladder" else None
+        self.notes, wanted = notes, oracle not in ("ladder", "one")
+        self.complex_noise = self._trust_complex(u) if wanted else None
 
-    def _trust_complex(self, u: np.ndarray, notes: list[str]) -> float | None:
+    def _note(self, text: str) -> None:
+        self.notes[:] = dict.fromkeys([*self.notes, f"{self.name}: {text}"])
+
+    def _trust_complex(self, u: np.ndarray) -> float | None:
         """The noise of complex steps, once they agreed with the ladder; else None."""
-        why = ""
+        differ = False
         try:
             noise = self.numeric.complex_noise(self.k, u)
             found = self.numeric.complex(self.k, u, noise)
@@ -232,15 +236,36 @@ class Comparison:
             reliable = ladder.error <= 1e-4 * abs(ladder.value)
             if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):
                 return noise
+            differ = reliable and bool(found.value)  # 0: the imaginary part was lost on the way
             why = "they disagree with differences" if reliable else "differences are not reliable"
         except Exception as error:
             why = f"{type(error).__name__}: {str(error)[:80]}"
-        if self.oracle in ("complex", "both"):
-            notes[:] = dict.fromkeys([*notes, f"{self.name}: no complex steps ({why})"])
+        if self.oracle in ("complex", "both") or differ:
+            self._note(f"no complex steps ({why})")
         return None
 
     def __call__(self, u: np.ndarray, index: tuple[int, ...] | None) -> Finding:
         """The verdict along u; index names the element where u is a single one."""
+        finding = self._judged(u, index)
+        if finding.verdict == "FAIL" and not finding.sides and self._complex_says(finding, u, 1e-9):
+            finding.verdict = "INCONCLUSIVE"
+            self._note("complex steps agree with the gradient, differences do not: does f oscillate?")
+        one = finding.verdict == "PASS" and self.oracle == "one"
+        if one and self._complex_says(finding, u, 1e-3) is False:
+            self._note("complex steps disagree with differences, which decided")
+        return finding
+
+    def _complex_says(self, finding: Finding, u: np.ndarray, close: float) -> bool | None:
+        """Whether a complex step that is not trusted agrees; None where f does not carry it."""
+        if self.oracle == "ladder" or self.complex_noise is not None:
+            return None
+        try:
+            value = self.numeric.complex(self.k, u, 0.0).value
+        except Exception:
+            return None
+        return abs(value - finding.backward) <= close * abs(value) if value else None
+
+    def _judged(self, u: np.ndarray, index: tuple[int, ...] | None) -> Finding:
         g, numeric, k = self.g, self.numeric, self.k
         typical = float(np.linalg.norm(g * u))
         scale = typical if index is None else float(np.abs(g).max(initial=0.0))
@@ -297,6 +322,8 @@ class Comparison:
             allowed = 10 * found.error + self.rtol * abs(found.value)
             close = abs(finding.backward - found.value) <= allowed
             if close and found.error <= RELIABLE * abs(found.value):
+                if self._complex_says(finding, u, 1e-3) is False:
+                    return False
                 finding.numeric, finding.verdict, finding.allowed = found, "PASS", allowed
                 return True
         return False

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Powers of two, so that x + h and x - h are exact. From 2**-7 to 2**-15: large steps suffer from
-# curvature, small ones from rounding; which rung is best depends on the function.
-STEPS = tuple(2.0**-k for k in range(7, 16, 2))
+# From about 1e-2 to 4e-5, each about a quarter of the last: large steps suffer from curvature, small
+# ones from rounding; which rung is best depends on the function. Whole multiples of 2**-27, so that
+# x + h and x - h are exact; odd ones of no pattern, so that a period of 2**-k, as of
+# sin(2 pi 1024 x), is not mistaken for a constant.
+STEPS = tuple(n * 2.0**-27 for n in (1293947, 311957, 83227, 19163, 5059))
 
 
 class Derivative(NamedTuple):
@@ -32,8 +34,7 @@ class Derivative(NamedTuple):
         return f"Derivative({self})"
 
     def __str__(self) -> str:
-        step = f"h = 2**{np.log2(self.h):.0f}" if self.method == "ladder" else f"h = {self.h:.0e}"
-        return f"{self.value:.12g} +- {self.error:.1g} ({self.method}, {step})"
+        return f"{self.value:.12g} +- {self.error:.1g} ({self.method}, h = {self.h:.0e})"
 
 
 def ladder(
@@ -56,8 +57,8 @@ def ladder(
     Source: Richardson 1911; Ridders 1982 for choosing an entry.
     """
     steps = [unit * h for h in STEPS]
-    # Steps shrink by 4; the error of a central difference shrinks by the square of that.
-    return _extrapolated([difference(h) / (2 * h) for h in steps], steps, 16.0, noise)
+    # The error of a central difference shrinks with the square of its step.
+    return _extrapolated([difference(h) / (2 * h) for h in steps], steps, 2, noise)
 
 
 def one_sided(value: Callable[[float], float], noise: float = 0.0, unit: float = 1.0) -> Derivative:
@@ -68,17 +69,18 @@ def one_sided(value: Callable[[float], float], noise: float = 0.0, unit: float =
     f at the point itself is not asked for, so that a jump there does no harm.
     """
     steps = [unit * h / 4 for h in STEPS]
-    return _extrapolated([(value(3 * h) - value(h)) / (2 * h) for h in steps], steps, 4.0, noise)
+    return _extrapolated([(value(3 * h) - value(h)) / (2 * h) for h in steps], steps, 1, noise)
 
 
 def _extrapolated(
-    column: list[float], steps: list[float], ratio: float, noise: float
+    column: list[float], steps: list[float], power: int, noise: float
 ) -> Derivative:
-    """The entry of the Richardson table that agrees best with its neighbours."""
+    """The entry of the Richardson table (errors in h**power) that agrees best with its neighbours."""
     best = Derivative(float("nan"), float("inf"), steps[0])
     for order in range(1, 4):
-        factor = ratio**order
-        finer = [(factor * b - a) / (factor - 1) for a, b in pairwise(column)]
+        factors = [(a / b) ** power for a, b in zip(steps, steps[order:], strict=False)]
+        pairs = zip(factors, pairwise(column), strict=True)
+        finer = [(factor * b - a) / (factor - 1) for factor, (a, b) in pairs]
         for k, value in enumerate(finer):
             h = steps[k + order]
             error = max(abs(value - column[k]), abs(value - column[k + 1])) + 2 * noise / h

@@ -57,7 +57,7 @@ class Oracle:
         (1 + x does not), so 1 is the other unit. And no steps so small beside a large x that x + h
         rounds to x.
         """
-        unit = max(min(1.0, power(32 * largest)), power(largest / 2**27)) if largest else 1.0
+        unit = max(min(1.0, power(32 * largest)), power(largest / 2**24)) if largest else 1.0
         found = [(unit, self.noise(k, u, unit))]
         if unit < 1:
             try:
@@ -113,14 +113,15 @@ class Oracle:
     def best(
         self, k: int, u: np.ndarray, scales: list[tuple[float, float]]
     ) -> tuple[Derivative, tuple[float, float]]:
-        """The ladder at the scale of x; where its bar is poor, at the better of both scales."""
+        """The ladder at the scale of x; where its bar is poor, that at a wider one inside this bar."""
         best = self.ladder(k, u, scales[0][1], scales[0][0]), scales[0]
         for unit, noise in scales[1:] if not best[0].error <= POOR * abs(best[0].value) else ():
             try:
                 wider = self.ladder(k, u, noise, unit)
             except Exception:  # f may raise outside its domain
                 continue
-            if wider.error < best[0].error:
+            apart = abs(wider.value - best[0].value)  # as where its steps leap over a pole
+            if wider.error < best[0].error and apart <= 10 * best[0].error:
                 best = wider, (unit, noise)
         return best
 

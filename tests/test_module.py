@@ -1,5 +1,6 @@
 """Modules, Linear, and how parameters are drawn."""
 
+import operator
 import re
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import testing
-from tinygrad_rnn.errors import DtypeError, NonFiniteError, RngError, ShapeError
+from tinygrad_rnn.errors import DtypeError, InplaceError, NonFiniteError, RngError, ShapeError
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -461,6 +462,54 @@ def test_dropout_in_a_module_asks_whether_it_is_training():
     testing.check_grads(model, h)
 
 
+# ----- changing a weight
+
+IN_PLACE = [
+    getattr(operator, f"i{name}")
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+]
+
+
+@pytest.mark.parametrize("change", IN_PLACE)
+def test_a_parameter_is_not_changed_in_place_but_by_its_data(change):
+    linear = tg.Linear(2, 2, rng=0)
+    before = values(linear)
+    for p in linear.parameters():
+        with tg.no_grad(), pytest.raises(InplaceError, match=r"p\.data = p\.data - lr \* p\.grad"):
+            change(p, np.ones((2, 2)))
+    assert values(linear) == before
+
+
+def test_a_plain_tensor_in_place_is_a_new_tensor_under_the_same_name():
+    h = first = tg.Tensor([1.0, 2.0])
+    h *= 2
+    assert (h.data.tolist(), first.data.tolist()) == ([2.0, 4.0], [1.0, 2.0])
+
+
+def minus(p):
+    return p - 0.1
+
+
+@pytest.mark.parametrize("value", [np.ones((2, 1)), minus, lambda p: p.data, lambda p: [p], 0.0])
+def test_in_the_place_of_a_parameter_stands_no_array(value):
+    linear = tg.Linear(2, 1, rng=0)
+    with tg.no_grad(), pytest.raises(InplaceError, match=r"Linear\.W is a Param.*W\.data = array"):
+        linear.W = value(linear.W) if callable(value) else value
+    with pytest.raises(InplaceError, match="not changed in place"):
+        linear.W -= 0.1
+    assert list(linear.named_parameters()) == ["W", "b"]
+
+
+def test_in_the_place_of_a_parameter_stands_another_or_none():
+    one, other = tg.Linear(2, 2, rng=0), tg.Linear(2, 2, rng=1)
+    one.W, one.b = other.W, None
+    assert one.parameters() == [other.W]
+    one.b = np.ones(2)  # where none is, anything may stand
+    del one.W
+    one.W = tg.Tensor(np.ones((2, 2)))
+    assert one.parameters() == []
+
+
 # ----- init
 
 
@@ -481,6 +530,13 @@ def test_dropout_in_a_module_asks_whether_it_is_training():
 def test_nothing_is_random_without_a_seed(rng, draw):
     with pytest.raises(RngError, match="Pass an int seed"):
         draw(rng)
+
+
+@pytest.mark.parametrize("make", [tg.RNNCell, tg.LSTMCell, tg.GRUCell, tg.Linear])
+@pytest.mark.parametrize("third", [0, np.random.default_rng(0)])
+def test_a_seed_given_by_position_is_told_to_come_by_name(make, third):
+    with pytest.raises(RngError, match=r"rng=None.*rng=0.*rng=generator\), by name"):
+        make(3, 4, third)
 
 
 @given(seed=SEEDS)
@@ -593,3 +649,13 @@ def test_a_number_too_large_for_the_parameters_dtype_is_refused():
         linear.load_state_dict({"W": [[1e39]], "b": [1.0]})
     np.testing.assert_array_equal(linear.b.data, before["b"])
     linear.load_state_dict({"W": [[np.inf]], "b": [np.nan]})  # what is not finite already may be so
+
+
+@pytest.mark.parametrize("given", ["weights.npz", tg.Linear(1, 1, rng=0), [np.ones((1, 1))]])
+def test_what_is_no_dict_of_arrays_is_told_where_to_go(given):
+    linear = tg.Linear(1, 1, rng=0)
+    for module in (linear, tg.Adam(linear.parameters())):
+        with pytest.raises(
+            ShapeError, match=r"a dict of arrays by name; got .*tg\.load\(path, mod"
+        ):
+            module.load_state_dict(given)

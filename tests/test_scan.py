@@ -369,7 +369,9 @@ def test_on_plain_arrays_a_layer_gives_plain_arrays():
 def test_frozen_parameters_and_inputs_that_need_none_get_no_gradient():
     scan, plain = twins()
     for layer in (scan, plain):
-        layer.cell.V = tg.Tensor(layer.cell.V.data)  # a constant now
+        values = layer.cell.V.data
+        del layer.cell.V
+        layer.cell.V = tg.Tensor(values)  # a constant now
     x, constant = tg.Tensor(batch(), requires_grad=True), tg.Tensor(batch())
     for put_in in (x, constant, batch()):
         results = []

@@ -49,10 +49,11 @@ class ConversionError(TinygradError, TypeError):
 
 
 class InplaceError(TinygradError, TypeError):
-    """An attempt to change a Tensor's elements in place.
+    """An attempt to change a Tensor in place, or to put an array where a Parameter is.
 
         x = tg.Tensor([1.0, 2.0])
         x[0] = 3.0                                   # raises InplaceError
+        rnn.cell.b = np.zeros(4)                     # raises InplaceError: rnn.cell.b.data = ...
 
     A TypeError, too.
     """
@@ -263,6 +264,24 @@ def element_set() -> InplaceError:
     )
 
 
+def parameter_in_place() -> InplaceError:
+    """p -= lr * p.grad, which would only give the name p to another Tensor."""
+    return InplaceError(
+        "a Parameter is not changed in place: p -= ... would give the name p to a new Tensor, and "
+        "leave the weight as it is. To change the weight write p.data = p.data - lr * p.grad, "
+        "arrays without a graph; for a new Tensor q = p - ..."
+    )
+
+
+def parameter_replaced(module: str, name: str, value: Any) -> InplaceError:
+    """module.W = array, where W is a Parameter."""
+    return InplaceError(
+        f"{module}.{name} is a Parameter; the {type(value).__name__} given in its place would not "
+        f"be learnt. For new values write {name}.data = array, of the same shape and dtype; for "
+        f"another weight give a tg.Parameter; for a constant, del the attribute {name} first"
+    )
+
+
 def value_read(what: str) -> TraceError:
     """A value was asked for while tracing."""
     return TraceError(
@@ -292,6 +311,14 @@ def whole_output(who: str) -> ShapeError:
     """An RNNOutput given to a loss or to Linear."""
     return ShapeError(
         f"{who}: a recurrent layer returns several things; give one of them, its .outputs or .last"
+    )
+
+
+def not_of_the_output(name: str) -> AttributeError:
+    """rnn(x).sum(): an attribute of an array, asked of an RNNOutput."""
+    return AttributeError(
+        f"an RNNOutput has no .{name}: it holds several things; take one of them, its .outputs or "
+        ".last"
     )
 
 
@@ -546,6 +573,41 @@ def not_a_cell(layer: str, cell: Any) -> CellError:
     )
 
 
+def no_state_shape(cell: str) -> CellError:
+    """A cell that does not say what its state is."""
+    return CellError(
+        f"{cell} must set state_shape, the shape of its state, such as (hidden,), or define "
+        "initial_state(self, batch_shape, dtype)"
+    )
+
+
+def wrong_state_shape_form(shape: Any) -> CellError:
+    """A state_shape that is no nest of tuples of ints."""
+    return CellError(
+        f"state_shape={shape!r}: expected a tuple of ints such as (hidden,), or a tuple or a dict "
+        "of such"
+    )
+
+
+def not_output_and_state(cell: str, got: str) -> CellError:
+    """A step that returns something else than a pair."""
+    return CellError(f"{cell}.step must return (output, new state), a tuple of two; got {got}")
+
+
+def not_arrays(cell: str, got: str) -> CellError:
+    """A step whose output, or a part of whose state, is no array."""
+    hint = "; was `return` forgotten?" if got == "a NoneType" else ""
+    return CellError(f"{cell}.step must return arrays, got {got}{hint}")
+
+
+def learns_its_start(layer: str) -> CellError:
+    """train_state=True, of a cell whose initial_state has a Parameter in it."""
+    return CellError(
+        f"{layer}: the cell learns its start already, as its initial_state has a gradient: leave "
+        "out train_state=True"
+    )
+
+
 def wrong_input(layer: str, shapes: Any) -> ShapeError:
     """x without a time axis, or arrays of different lengths in time."""
     return ShapeError(
@@ -631,6 +693,42 @@ def no_layer(layer: Any) -> CellError:
     return CellError(
         f"Chain takes layers one after the other, Chain(tg.RNN(cell), tg.Linear(4, 2, rng=0)); got "
         f"{layer!r}. A cell becomes a layer by tg.RNN(cell)"
+    )
+
+
+# ----- training ----------------------------------------------------------------------------------
+
+
+def wrong_targets(logits: Any, targets: Any) -> ShapeError:
+    """cross_entropy of targets that are not one class number for each entry."""
+    hint = ""
+    if targets == logits:
+        hint = ". For one-hot targets give their class numbers, targets.argmax(-1)"
+    elif targets == logits[:1] + logits[2:]:
+        hint = ". Here classes are on the last axis: from axis 1, np.moveaxis(logits, 1, -1)"
+    return ShapeError(
+        f"cross_entropy: logits {logits} need targets of shape {logits[:-1]}, got {targets}{hint}"
+    )
+
+
+def dict_of_arrays_wanted(function: str, got: Any, instead: str) -> ShapeError:
+    """A file's name, or a module, where what it holds is wanted."""
+    return ShapeError(
+        f"{function} takes a dict of arrays by name; got {type(got).__name__}. {instead}"
+    )
+
+
+def parameters_wanted() -> ShapeError:
+    """An optimiser, or clipping, of something else."""
+    return ShapeError("expected a list or dict of Parameters: pass module.parameters()")
+
+
+def no_parameters() -> ShapeError:
+    """An optimiser of an empty list."""
+    return ShapeError(
+        "expected a list or dict of Parameters, and this one is empty. If it is that of "
+        "module.parameters(), the module has none: each weight must be a tg.Parameter (no Tensor, "
+        "no array) in an attribute of a Module, or in a list, tuple or dict there"
     )
 
 

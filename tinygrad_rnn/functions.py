@@ -156,7 +156,7 @@ def generator(rng: Any) -> np.random.Generator:
         return np.random.default_rng(int(rng))
     raise RngError(
         f"rng={rng!r}: something is drawn at random here, and runs must be repeatable. Pass an int "
-        "seed (rng=0) or a numpy.random.Generator"
+        "seed (rng=0) or a numpy.random.Generator (rng=generator), by name"
     )
 
 
@@ -223,18 +223,32 @@ def values(a: Any) -> np.ndarray:
     return np.asarray(a.data if isinstance(a, Tensor) else a)
 
 
-def integers_below(count: int, array: Any, what: str, meaning: str) -> np.ndarray:
+def as_array(a: Any) -> Any:
+    """Tensors and arrays as they are; anything else, such as PyTorch's tensors, as an array.
+
+    as_array([1, 2])      # array([1, 2])
+    """
+    return a if isinstance(a, (np.ndarray, Tensor)) else np.asarray(a)
+
+
+def integers_below(
+    count: int, array: Any, what: str, meaning: str, maskable: bool = False
+) -> np.ndarray:
     """A plain array of integers 0..count-1, or an error that names the first that is not.
 
         integers_below(3, [0, 2], "targets", "class numbers")      # array([0, 2])
 
+    maskable: there is a mask=, which leaves out what a negative number shall (PyTorch's -100).
     Raises DtypeError, ShapeError.
     """
     read: np.ndarray = values(array)
     if read.dtype.kind not in "iu":
         raise DtypeError(f"{what} must be integer {meaning}, not {read.dtype}")
     wrong = (read < 0) | (read >= count)
-    refuse(wrong, read, what, f"0..{count - 1}, the {meaning} that there are")
+    allowed = f"0..{count - 1}, the {meaning} that there are"
+    if maskable and wrong.any() and (first := read[wrong][0]) < 0:
+        allowed += f"; leave it out by mask={what} != {first}"
+    refuse(wrong, read, what, allowed)
     return read
 
 

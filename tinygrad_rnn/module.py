@@ -6,11 +6,11 @@ Cells (cells.py) and layers over time (recurrent.py) are Modules, too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from . import init
+from . import errors, init
 from .arrays import is_float
 from .errors import NonFiniteError, ShapeError, integers_have_no_gradient, whole_output
 from .functions import activation as activation_named
@@ -27,7 +27,8 @@ class Parameter(Tensor):
         b.data = b.data - 0.1 * b.grad      # what an optimiser does
         b.data                              # array([-0.1, -0.1, -0.1])
 
-    Any shape. Raises DtypeError for integers, ConversionError for a Tensor with a gradient.
+    Any shape. Raises DtypeError for integers, ConversionError for a Tensor with a gradient, and
+    InplaceError for `b -= ...`, which would leave the weight as it is.
     """
 
     __slots__ = ()
@@ -43,6 +44,12 @@ class Parameter(Tensor):
         assert leaf is not None
         # the same leaf: a graph recorded before still brings its gradient here, in the new dtype
         leaf.dtypes, leaf.grad = (self._data.dtype,), None
+
+    def _in_place(self, other: Any) -> NoReturn:
+        raise errors.parameter_in_place()
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _in_place
+    __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _in_place
 
 
 class Module:
@@ -61,10 +68,17 @@ class Module:
 
     Subclasses need not call `super().__init__()`. `.training` is True until `eval()`: what differs
     in training, such as dropout, asks for it. Parameters may have any shapes. Raises ShapeError
-    where two of them get the same name, by dots in the key of a dict.
+    where two of them get the same name, by dots in the key of a dict, and InplaceError where an
+    attribute that is a Parameter is set to anything but a Parameter or None.
     """
 
     training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kept = value is None or isinstance(value, Parameter)
+        if not kept and isinstance(vars(self).get(name), Parameter):
+            raise errors.parameter_replaced(type(self).__name__, name, value)
+        super().__setattr__(name, value)
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Every Parameter once, by its dotted name; a shared one under the first of its names."""
@@ -173,6 +187,9 @@ def matched(own: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, np
 
     matched({"b": np.zeros(2)}, {"b": [1.0, 2.0]})      # {'b': array([1., 2.])}
     """
+    if not isinstance(arrays, Mapping):
+        instead = "A file is loaded by tg.load(path, module); a module has .state_dict()"
+        raise errors.dict_of_arrays_wanted("load_state_dict", arrays, instead)
     given = {name: np.asarray(array) for name, array in arrays.items()}
     if found := differences(own, given):
         raise ShapeError("load_state_dict changed nothing: " + "; ".join(found))

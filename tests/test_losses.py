@@ -318,6 +318,9 @@ def test_wrong_options_raise(loss, options, text):
         (np.zeros(3, int), ShapeError, "need targets of shape (3, 2), got (3,)"),
         (np.zeros((2, 3), int), ShapeError, "need targets of shape (3, 2), got (2, 3)"),
         (np.zeros((3, 2, 4), int), ShapeError, "logits (3, 2, 4) need targets"),
+        (np.zeros((3, 2, 4)), ShapeError, "class numbers, targets.argmax(-1)"),
+        (np.zeros((3, 4), int), ShapeError, "classes are on the last axis"),
+        ([[0, 0], [-100, 0], [0, 9]], ShapeError, "leave it out by mask=targets != -100"),
         (np.zeros((3, 2)), DtypeError, "integer class numbers, not float64"),
         (np.zeros((3, 2), bool), DtypeError, "integer class numbers, not bool"),
         ([[0, 0], [0, 4], [0, 0]], ShapeError, "targets[1, 1]=4 is not in 0..3"),
@@ -328,6 +331,19 @@ def test_wrong_targets_raise(targets, error, text):
     with pytest.raises(error) as caught:
         tg.cross_entropy(np.zeros((3, 2, 4)), targets)
     assert text in str(caught.value)
+
+
+def test_the_advice_for_wrong_targets_works():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(3, 2, 4)), rng.integers(0, 4, (3, 2))
+    right = tg.cross_entropy(logits, targets)
+    assert tg.cross_entropy(logits, np.eye(4)[targets].argmax(-1)) == right
+    assert tg.cross_entropy(np.moveaxis(np.moveaxis(logits, -1, 1), 1, -1), targets) == right
+    targets[1:] = -100
+    masked = tg.cross_entropy(logits, targets, mask=targets != -100)
+    assert masked == pytest.approx(tg.cross_entropy(logits[:1], targets[:1]))
+    with pytest.raises(ShapeError, match=r"=4 is not in 0\.\.3, the class numbers that there are$"):
+        tg.cross_entropy(logits, np.full((3, 2), 4))
 
 
 @pytest.mark.parametrize("loss", LOSSES[1:])

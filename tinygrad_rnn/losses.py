@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError, whole_output
+from .errors import ShapeError, whole_output, wrong_targets
 from .functions import (
+    as_array,
     integers_below,
     log_softmax,
     refuse,
@@ -45,15 +46,13 @@ def cross_entropy(
     """
     targets, shape = values(targets), _shape(logits)
     if targets.shape != shape[:-1]:
-        raise ShapeError(
-            f"cross_entropy: logits {shape} need targets of shape {shape[:-1]}, got {targets.shape}"
-        )
+        raise wrong_targets(shape, targets.shape)
     valid = _valid(targets.shape, lengths, mask)
     if valid is not None:
         targets = np.where(valid, targets, 0)
         logits = np.where(valid[..., None], logits, 0)  # NaN in padding goes no further
-    targets = integers_below(shape[-1], targets, "targets", "class numbers")
-    picked = np.take_along_axis(log_softmax(logits), targets[..., None], axis=-1)
+    targets = integers_below(shape[-1], targets, "targets", "class numbers", maskable=True)
+    picked = np.take_along_axis(log_softmax(as_array(logits)), targets[..., None], axis=-1)
     return _reduced(-picked[..., 0], valid, reduction)
 
 
@@ -129,7 +128,7 @@ def _aligned(output: Array, target: Array, lengths: Array, mask: Array) -> tuple
     if shape != _shape(target):
         raise ShapeError(f"output {shape} and target {_shape(target)} must have the same shape")
     valid = _valid(shape[:-1], lengths, mask)
-    arrays = [a if hasattr(a, "dtype") else np.asarray(a) for a in (output, target)]
+    arrays = [as_array(output), as_array(target)]
     if valid is not None:
         arrays = [np.where(valid[..., None], a, 0) for a in arrays]
     return arrays[0], arrays[1], valid

@@ -1,5 +1,6 @@
 """What a layer says when it is used wrongly: what it got, what it expected, and what to do."""
 
+import pickle
 import re
 
 import numpy as np
@@ -256,6 +257,60 @@ def test_on_plain_arrays_nothing_is_written_into_either(step):
     assert (h == ONE).all()
 
 
+# ----- states that a cell learns, tensors of other libraries -------------------------------------
+
+
+class LearntStart(UGRNNCell):
+    def __init__(self):
+        super().__init__()
+        self.h0 = tg.Parameter(np.zeros(H))
+
+    def initial_state(self, batch_shape, dtype):
+        return np.broadcast_to(self.h0, (*batch_shape, H))
+
+
+@pytest.mark.parametrize("wrap", [lambda cell: cell, lambda cell: tg.Stacked(cell)])
+def test_a_cell_that_learns_its_start_needs_no_train_state(wrap):
+    with raises(errors.CellError, TypeError, "learns its start already", "train_state=True"):
+        tg.RNN(wrap(LearntStart()), train_state=True)
+    assert "cell.h0" in tg.RNN(LearntStart()).named_parameters()
+
+
+class Foreign:
+    """A tensor of another library: a shape, a dtype of its own, and a way to NumPy."""
+
+    dtype = object()
+
+    def __init__(self, array):
+        self.array, self.shape, self.ndim = array, array.shape, array.ndim
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+    def __getitem__(self, index):
+        return Foreign(self.array[index])
+
+
+def test_tensors_of_other_libraries_are_arrays():
+    other = np.random.default_rng(0).normal(size=X.shape)
+    for layer in (rnn(), lstm(), birnn(), tg.Chain(rnn(), tg.Linear(H, 1, rng=0))):
+        expected = layer(other, lengths=[5, 2])
+        out = layer(Foreign(other), lengths=[5, 2])
+        np.testing.assert_array_equal(out.outputs.data, expected.outputs.data)
+    layer = rnn()
+    given = layer(Foreign(other), Foreign(ONE)).last.data
+    np.testing.assert_array_equal(given, layer(other, ONE).last.data)
+    assert layer.stream((2,)).push(Foreign(other[0])).shape == (2, H)
+    made = tg.generate(layer.cell, Foreign(ONE[:, :C]), 3, lambda y, rng: y[:, :C], rng=0)
+    assert made.outputs.shape == (3, 2, H)
+    with raises(errors.ShapeError, ValueError, "the initial state has shape (3,)"):
+        layer(Foreign(other), Foreign(ONE[0]))
+    target = Foreign(np.zeros((2, H)))
+    assert tg.mse(layer(other).last, target).data == tg.mse(layer(other).last, target.array).data
+    logits = Foreign(np.zeros((2, 4)))
+    assert tg.cross_entropy(logits, [0, 1]) == pytest.approx(np.log(4))
+
+
 # ----- gradients ---------------------------------------------------------------------------------
 
 
@@ -320,3 +375,31 @@ def test_a_whole_output_given_on_says_which_part_to_give(use):
     for layer in (rnn(), birnn()):
         with raises(errors.ShapeError, ValueError, "returns several things", ".outputs or .last"):
             use(layer(X))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda out: out**2,
+        lambda out: out * 2,
+        lambda out: 2 * out,
+        lambda out: out + X,
+        lambda out: out - 1,
+        lambda out: 1 - out,
+        lambda out: out / 2,
+        lambda out: out @ np.ones((H, 1)),
+    ],
+)
+def test_arithmetic_of_a_whole_output_says_which_part_to_take(use):
+    with raises(errors.ShapeError, ValueError, "returns several things", ".outputs or .last"):
+        use(rnn()(X))
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "shape", "backward", "data", "output"])
+def test_an_attribute_of_an_array_asked_of_a_whole_output(name):
+    out = rnn()(X)
+    with pytest.raises(AttributeError, match=rf"no \.{name}: .* its \.outputs or \.last"):
+        getattr(out, name)
+    assert not hasattr(out, name)
+    with tg.no_grad():
+        assert pickle.loads(pickle.dumps(rnn()(X)))._fields == out._fields

@@ -461,6 +461,33 @@ def test_initial_state_needs_no_defaults():
     assert tg.generate(Contract(), [1.0] * 4, 3, lambda y, rng: y, rng=0).outputs.shape == (3, 4)
 
 
+WRAPPED = {
+    "Zoneout": lambda cell: tg.Zoneout(cell, 0.1).eval(),
+    "VariationalDropout": lambda cell: tg.VariationalDropout(cell, 0.1, inputs=4, rng=0),
+    "Stacked": lambda cell: tg.Stacked(cell),
+    "Residual": lambda cell: tg.Residual(cell),
+    "Readout": lambda cell: tg.Readout(cell, np.tanh),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_cell_by_the_contract_is_always_given_the_batch_shape_and_a_dtype(name, dtype):
+    class Strict(Contract):
+        def initial_state(self, batch_shape, dtype):
+            assert isinstance(batch_shape, tuple)
+            assert dtype is not None
+            return super().initial_state(batch_shape, dtype)
+
+    cell = WRAPPED[name](Strict()).astype(dtype)
+    for layer in (tg.RNN(Strict()).astype(dtype), tg.RNN(cell), cell):
+        for start in leaves(layer.initial_state((2,))):
+            assert (start.shape, start.dtype) == ((2, 4), dtype)
+    assert tg.RNN(cell)(np.ones((3, 2, 4), dtype)).outputs.shape == (3, 2, 4)
+    for drawn in (Strict(), cell):
+        assert tg.draw(drawn, inputs=4).svg.startswith("<svg")
+
+
 def test_a_chain_may_end_in_a_pair_and_a_state_may_be_empty():
     cells = [tg.RNNCell(3, 4, rng=k) for k in (0, 1)]
     pair = tg.Chain(tg.BiRNN(*cells, merge=None))(np.ones((3, 2, 3)), lengths=[3, 1]).outputs

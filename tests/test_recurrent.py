@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, testing
+from tinygrad_rnn.nests import leaves
 
 seeds = st.integers(0, 2**32 - 1)
 C, H = 2, 3
@@ -290,6 +291,54 @@ def test_states_may_nest_and_outputs_may_have_another_width():
     assert out.states["pair"].c.shape == (4, x.shape[1], H)
     testing.check_grads(lambda x: layer(x, lengths=lengths).outputs, x)
     assert layer(x[:0]).outputs.shape == (0, x.shape[1], 1)
+
+
+class Writes(tg.LSTMCell):
+    """An LSTM whose step writes into the dict that its state is, or holds."""
+
+    def __init__(self, depth):
+        super().__init__(C, H, rng=0)
+        self.depth, self.state_shape = depth, {"h": (H,), "c": (H,)}
+        for _ in range(depth):
+            self.state_shape = (self.state_shape,)
+
+    def step(self, x, state):
+        inner = state
+        for _ in range(self.depth):
+            (inner,) = inner
+        h, (inner["h"], inner["c"]) = super().step(x, (inner["h"], inner["c"]))
+        return h, state
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_step_may_write_into_the_dict_of_its_state(depth, scan, reverse, padded):
+    x, lengths, _ = batch(3, steps=5)
+    lengths[0] = 2
+    some = {"lengths": lengths, "reset": np.eye(5, len(lengths)) > 0}
+    options = {"return_states": True} | (some if padded else {})
+    expected = tg.RNN(tg.LSTMCell(C, H, rng=0), reverse=reverse)(x, **options)
+    for checkpoint in (None, 2):
+        layer = tg.RNN(Writes(depth), scan=scan, checkpoint=checkpoint, reverse=reverse)
+        for start in (None, layer.initial_state((x.shape[1],))):
+            out = layer(x, start, **options)
+            for got, right in zip(leaves((*out,)), leaves((*expected,)), strict=True):
+                np.testing.assert_allclose(got.data, right.data, atol=1e-14)
+            assert start is None or not any(a.any() for a in leaves(start))
+
+
+def test_a_key_that_a_step_adds_to_its_state_is_an_error():
+    class Adds(Writes):
+        def step(self, x, state):
+            state["more"] = state["h"]
+            return state["h"], state
+
+    with pytest.raises(
+        errors.CellError, match=r"got a dict of c, h .* returned a dict of c, h, more"
+    ):
+        tg.RNN(Adds(0))(np.ones((3, 1, C)))
 
 
 # ----- truncation and resets ---------------------------------------------------------------------

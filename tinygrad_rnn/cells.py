@@ -9,14 +9,10 @@ import numpy as np
 from . import errors, init
 from .errors import CellError
 from .functions import activation as activation_named
-from .functions import sigmoid
+from .functions import identity, sigmoid
 from .module import Module, Parameter, dtype_of
-from .nests import form, leaves, summary, unlike
+from .nests import form, leaves, map_tree, summary, unlike
 from .vjp import Array
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 class Cell(Module):
@@ -51,34 +47,33 @@ class Cell(Module):
         """Zeros of `state_shape` for a batch; dtype None: that of the parameters."""
         shape = getattr(self, "state_shape", None)
         if shape is None:
-            raise CellError(
-                f"{type(self).__name__} must set state_shape, the shape of its state, such as "
-                "(hidden,), or define initial_state(self, batch_shape, dtype)"
-            )
+            raise errors.no_state_shape(type(self).__name__)
         if dtype is None:
             dtype = dtype_of(self)
         return _zeros(shape, tuple(batch_shape), dtype)
 
     def __call__(self, x: Array, state: Any) -> tuple[Any, Any]:
         """One step: (output, new state), whichever form `step` returns."""
-        result, name = self.step(x, state), type(self).__name__
+        # a step may write into a dict that its state is or holds: it gets a nest of its own
+        own = map_tree(identity, state) if _holds_dict(state) else state
+        result, name = self.step(x, own), type(self).__name__
         if isinstance(result, tuple) and len(result) == 2:
             output, new = result
         elif form(state) is None and not isinstance(result, (tuple, dict)):
             output = new = result
         else:
-            raise CellError(
-                f"{name}.step must return (output, new state), a tuple of two; got "
-                f"{summary(result)}"
-            )
+            raise errors.not_output_and_state(name, summary(result))
         if differ := unlike(state, new):
             part = differ[0] is not state
             raise errors.state_form_changed(name, *map(summary, differ), part=part)
         for value in (output, *leaves(new)):
-            if not _is_array(value):
-                hint = "; was `return` forgotten?" if value is None else ""
-                raise CellError(f"{name}.step must return arrays, got {summary(value)}{hint}")
+            if not (hasattr(value, "shape") and hasattr(value, "dtype")):
+                raise errors.not_arrays(name, summary(value))
         return output, new
+
+
+def _holds_dict(tree: Any) -> bool:
+    return isinstance(tree, dict) or (isinstance(tree, tuple) and any(map(_holds_dict, tree)))
 
 
 def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
@@ -88,10 +83,7 @@ def _zeros(shape: Any, batch: tuple[int, ...], dtype: Any) -> Any:
     if isinstance(shape, dict):
         return {key: _zeros(item, batch, dtype) for key, item in shape.items()}
     if not isinstance(shape, tuple):
-        raise CellError(
-            f"state_shape={shape!r}: expected a tuple of ints such as (hidden,), or a tuple or a "
-            "dict of such"
-        )
+        raise errors.wrong_state_shape_form(shape)
     if all(isinstance(item, (int, np.integer)) for item in shape):
         return np.zeros((*batch, *shape), dtype)
     items = [_zeros(item, batch, dtype) for item in shape]

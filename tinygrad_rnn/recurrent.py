@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,14 +23,14 @@ from . import errors, init
 from .cells import Cell
 from .differentiate import checkpoint, detach, no_grad
 from .errors import CellError, ShapeError
-from .functions import valid_steps
+from .functions import as_array, valid_steps
 from .given import Given
-from .module import Module, Parameter, find
+from .module import Module, Parameter, dtype_of, find
 from .nests import leaves, map_tree, refilled, summary, unlike
 from .record import Place, each_step, record, recording
 from .scan import show
 from .scan.loop import Loop
-from .streaming import Stream, as_array, choose
+from .streaming import Stream, choose
 from .tensor import Tensor
 from .vjp import Array
 
@@ -47,8 +47,8 @@ class RNNOutput(NamedTuple):
     last     (N, H), the output at the last valid step in the direction of travel
     state    the final state, as the cell's: give it to the next call to go on
     states   (T, ...), the state after every step, where return_states asked for it; else None
-    A loss, or a Linear, takes one of them: it raises ShapeError for the whole. Raises nothing of
-    its own.
+    A loss, or a Linear, takes one of them: it raises ShapeError for the whole, as arithmetic does.
+    Raises AttributeError for what only its parts have, such as .sum.
     """
 
     outputs: Any  # (T, N, H), in the order of the input's time; 0 in padding
@@ -59,6 +59,18 @@ class RNNOutput(NamedTuple):
     def __repr__(self) -> str:
         there = (f"{k} {map_tree(np.shape, v)}" for k, v in self._asdict().items() if v is not None)
         return f"RNNOutput({', '.join(there)})"
+
+    # (a type checker would take every attribute for one that there is)
+    if not TYPE_CHECKING:  # type: ignore[misc]
+
+        def __getattr__(self, name):
+            raise errors.not_of_the_output(name)
+
+        def _whole(self, other):
+            raise errors.whole_output("an operator")
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _whole
+        __pow__ = __truediv__ = __matmul__ = _whole
 
 
 class Layer(Module):
@@ -93,7 +105,8 @@ class RNN(Layer):
     reverse      True runs from the last step to the first; outputs stay aligned with x
     train_state  True makes the initial state a Parameter, `.start`, shared by all rows of a batch
     The layer holds no hidden state: state goes in and comes out. Shapes, and what a call raises,
-    are said at the call: x (T, N, C) to outputs (T, N, H). Raises CellError for what is no cell.
+    are said at the call: x (T, N, C) to outputs (T, N, H). Raises CellError for what is no cell,
+    and for train_state with a cell that learns its start already.
     """
 
     def __init__(
@@ -110,7 +123,10 @@ class RNN(Layer):
         self.checkpoint, self.traced = _count("checkpoint", checkpoint), Loop()
         self.start = None
         if train_state:
-            self.start = map_tree(Parameter, cell.initial_state((), self._dtype(())))
+            start = cell.initial_state((), self._dtype(()))
+            if any(getattr(a, "requires_grad", False) for a in leaves(start)):
+                raise errors.learns_its_start(self.name)
+            self.start = map_tree(Parameter, start)
 
     @property
     def name(self) -> str:
@@ -148,7 +164,7 @@ class RNN(Layer):
         Raises as the cell's own: CellError where it defines no state.
         """
         if self.start is None:
-            return self.cell.initial_state(batch_shape, dtype)
+            return self.cell.initial_state(batch_shape, dtype_of(self) if dtype is None else dtype)
         rows = map_tree(lambda p: np.broadcast_to(p, (*batch_shape, *p.shape)), self.start)
         return rows if dtype is None else map_tree(lambda p: p.astype(dtype), rows)
 

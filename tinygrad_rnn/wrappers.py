@@ -44,7 +44,7 @@ class Wrapper(Cell):
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """The inner cell's."""
-        return self.cell.initial_state(batch_shape, dtype)
+        return self.cell.initial_state(batch_shape, self._dtype(dtype))
 
     def draws(
         self, steps: int, batch_shape: tuple[int, ...] = (), rng: Any = None, dtype: Any = None
@@ -223,7 +223,7 @@ class Zoneout(Wrapper):
 
     def __init__(self, cell: Cell, p: Any) -> None:
         super().__init__(cell)
-        self.sizes: list[int] = [prod(s.shape) for s in leaves(cell.initial_state())]
+        self.sizes: list[int] = [prod(s.shape) for s in leaves(self.initial_state())]
         each = list(p) if isinstance(p, (tuple, list)) else [p] * len(self.sizes)
         if len(each) != len(self.sizes):
             raise ShapeError(
@@ -316,7 +316,7 @@ class VariationalDropout(Wrapper):
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = None) -> Any:
         """(The cell's initial state, mask of x, mask of h); the masks are new in each call."""
-        state = self.cell.initial_state(batch_shape, dtype)
+        state = super().initial_state(batch_shape, dtype)
         h = leaves(state)[0]
         x_mask = np.ones((*batch_shape, self.inputs), h.dtype)
         h_mask = np.ones(h.shape, h.dtype)

@@ -19,7 +19,7 @@ from ..canvas.pen import Figure, Label, Pen, Point, text_width
 from ..canvas.words import say
 from ..cells import Cell
 from ..errors import FigureError, TinygradError, TraceError, not_a_cell
-from ..module import Linear, Module, find
+from ..module import Linear, Module, dtype_of, find
 from ..nests import leaves, map_tree
 from ..record import recording
 from .graph import ORDERED, Look, digits, lettered, meaning, sign
@@ -162,7 +162,9 @@ def _run(module: Module, step: Any, x: Any, tracing: bool) -> Any:
     titles |= {id(array): name for name, array in find(module, np.ndarray)}
     recorder = Notes(titles)
     with _same_draws(module):
-        state: Any = module.initial_state((1,)) if isinstance(module, Cell) else ()
+        state: Any = ()
+        if isinstance(module, Cell):
+            state = module.initial_state((1,), dtype_of(module))
     xs = map_tree(lambda a: recorder.stand_in("x", a), x)
     olds = map_tree(lambda a: recorder.stand_in("h", getattr(a, "_data", a)), state)
     if tracing:

@@ -269,6 +269,14 @@ def test_a_weight_too_large_for_the_parameters_dtype_changes_nothing():
         np.testing.assert_array_equal(value, before[name])
 
 
+@pytest.mark.parametrize("given", ["weights.npz", tg.Linear(3, 2, rng=0)])
+def test_a_layer_or_a_path_in_the_place_of_its_weights_is_told(given):
+    with pytest.raises(
+        ShapeError, match=r"from_torch takes a dict .* got .*module\.state_dict\(\)"
+    ):
+        tg.from_torch(tg.Linear(3, 2, rng=0), given)
+
+
 def test_linear_and_embedding_compute_what_pytorchs_do():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(10)

@@ -228,6 +228,18 @@ def test_no_parameters_raise(Optimizer, nothing):
 
 
 @each_optimizer
+def test_a_module_without_parameters_says_what_a_weight_must_be(Optimizer):
+    class Forgot(tg.Module):
+        def __init__(self):
+            self.W = tg.Tensor(np.ones(2), requires_grad=True)
+
+    with pytest.raises(ShapeError, match=r"this one is empty.*each weight must be a tg\.Parameter"):
+        Optimizer(Forgot().parameters(), lr=0.1)
+    with pytest.raises(ShapeError, match=r"pass module\.parameters\(\)$"):
+        Optimizer(Forgot(), lr=0.1)
+
+
+@each_optimizer
 def test_a_negative_learning_rate_raises(Optimizer):
     with pytest.raises(ShapeError, match=r"lr=-0\.1: a learning rate is not negative"):
         Optimizer(parameters(0), lr=-0.1)

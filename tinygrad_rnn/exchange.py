@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .errors import CellError, ShapeError
+from .errors import CellError, ShapeError, dict_of_arrays_wanted
 from .functions import identity, relu
 from .module import Embedding, Linear, Module, Parameter, differences, narrowed
 from .recurrent import RNN, BiRNN
@@ -71,6 +71,8 @@ def from_torch(layer: Module, arrays: Mapping[str, Array]) -> None:
     Source: the documentation of torch.nn.GRU.
     """
     expected = to_torch(layer)
+    if not isinstance(arrays, Mapping):
+        raise dict_of_arrays_wanted("from_torch", arrays, "Give it module.state_dict()")
     prefixes = {name.rpartition(".")[0] for name in arrays}
     start = len(min(prefixes)) + 1 if len(prefixes) == 1 and "" not in prefixes else 0
     given = {name[start:]: np.asarray(array) for name, array in arrays.items()}

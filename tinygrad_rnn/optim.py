@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import errors
 from .errors import NonFiniteError, ShapeError
 from .module import Module, Parameter, matched
 from .tensor import Tensor
@@ -40,7 +41,7 @@ class Optimizer:
         self.named = _named(parameters)
         self.parameters = list(self.named.values())
         if not self.parameters:
-            raise _no_parameters()
+            raise errors.no_parameters()
         self.lr = lr
 
     def __repr__(self) -> str:
@@ -287,21 +288,17 @@ def clip_grad_value(parameters: Any, limit: float) -> None:
 def _named(parameters: Any) -> dict[Any, Parameter]:
     """Parameters by name, or by number where a list was given; a shared one is there once."""
     if isinstance(parameters, (Module, Tensor)):
-        raise _no_parameters()
+        raise errors.parameters_wanted()
     items = parameters.items() if isinstance(parameters, Mapping) else enumerate(parameters)
     first: dict[int, tuple[Any, Parameter]] = {}
     for name, p in items:
         first.setdefault(id(p), (name, p))
     named = dict(first.values())
     if not all(isinstance(p, Parameter) for p in named.values()):
-        raise _no_parameters()
+        raise errors.parameters_wanted()
     if len(set(map(str, named))) < len(named):
         raise ShapeError(f"two Parameters have the same name as text: {list(named)}")
     return named
-
-
-def _no_parameters() -> ShapeError:
-    return ShapeError("expected a list or dict of Parameters: pass module.parameters()")
 
 
 def _finite_grads(named: dict[Any, Parameter]) -> dict[Any, np.ndarray]:

@@ -64,11 +64,11 @@ def fit(
 ) -> History:
     """Train: for each batch a loss, its gradient, and a step of the optimiser.
 
-        optimizer = tg.Adam(model.named_parameters(), lr=1e-3)
+        optimizer = tg.Adam(rnn.named_parameters(), lr=1e-3)
 
         def loss(batch):
             x, target = batch
-            return tg.mse(model(x), target)
+            return tg.mse(rnn(x).last, target)
 
         history = tg.fit(loss, batches, optimizer, steps=100, clip=1.0)
         len(history)              # 100

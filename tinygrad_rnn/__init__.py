@@ -129,10 +129,14 @@ _INSTEAD = {
     "GRU": "write tg.RNN(tg.GRUCell(inputs, hidden, rng=0))",
     "LSTM": "write tg.RNN(tg.LSTMCell(inputs, hidden, rng=0))",
     "Sequential": "write tg.Chain(layer, layer, ...)",
+    "ModuleList": "a plain list in an attribute of a tg.Module will do",
     "Optimizer": "it is tg.optim.Optimizer",
     "backward": "it is a method: loss.backward()",
+    "cat": "it is NumPy's, np.concatenate, which works on Tensors",
     "manual_seed": "seeds are arguments: rng=0",
+    "mse_loss": "it is tg.mse(output, target)",
     "nn": "its names are in tg itself: tg.Linear, tg.RNN, tg.cross_entropy",
+    "randn": "write np.random.default_rng(0).normal(size=shape)",
     "testing": "write from tinygrad_rnn import testing",
 }
 

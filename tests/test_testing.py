@@ -131,6 +131,38 @@ def test_nested_arguments_unused_ones_and_integers():
     assert "state[1]: relative error 0.0e+00, no gradient came back" in report.text()
 
 
+class Foreign:
+    """A tensor of another library: a dtype of its own, and a way to NumPy."""
+
+    dtype = object()
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def test_tensors_of_other_libraries_are_arrays():
+    report = testing.check_grads(
+        lambda x, rest, kind: x * rest[0] * kind(2),
+        Foreign(np.ones(2)), [Foreign(np.full(2, 3.0)), Foreign(np.array([1]))], np.float64,
+    )  # fmt: skip
+    assert {f.argument for f in report.findings} == {"x", "rest[0]"}
+    with pytest.raises(testing.GradientError):
+        testing.check_grads(wrong, Foreign(np.ones(2)))
+    testing.check_vjp(np.sin, lambda g, x: g * np.cos(x), Foreign(np.ones(2)))
+    with pytest.raises(errors.DtypeError, match="x is complex"):
+        testing.check_grads(lambda x: x, Foreign(np.ones(2, complex)))
+
+
+def test_a_function_that_returns_a_tensor_of_another_library_is_told():
+    with pytest.raises(errors.NoGradientError, match=r"but a .*\.Foreign.*gives one by \.numpy"):
+        testing.check_grads(lambda x: Foreign(np.ones(2)), np.ones(2))
+    with pytest.raises(errors.NoGradientError, match="but a NoneType"):
+        testing.check_grads(lambda x: None, np.ones(2))
+
+
 def test_tensors_that_f_closes_over_are_checked_too():
     hidden = [tg.Parameter(np.ones(2))]
     report = testing.check_grads(lambda x: x * hidden[0], np.ones(2))

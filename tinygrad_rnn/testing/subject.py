@@ -207,7 +207,7 @@ def _arguments(args: tuple[Any, ...], names: list[str]) -> Iterator[Variable]:
         for name, part in _named_leaves(names[i], tuples(arg)):
             place = next(count)
             value = np.float64(part) if type(part) is float else part
-            if getattr(value, "dtype", np.dtype(int)).kind == "c":
+            if _kind(value) == "c":
                 raise DtypeError(f"{name} is complex: only real gradients are checked")
             if isinstance(value, (np.ndarray, np.floating)) and value.dtype.kind == "f":
                 yield Variable(name, np.asarray(value), i, place)
@@ -337,7 +337,7 @@ def float_leaves(result: Any, numbers: bool = False) -> list[Any]:
     bare = isinstance(result, (np.ndarray, Tensor))  # nearly always; no nest to walk
     every = [result] if bare else leaves(tuples(result))
     every = [np.asarray(out) if numbers and type(out) is float else out for out in every]
-    found = [out for out in every if getattr(getattr(out, "dtype", 0), "kind", "i") in "fc"]
+    found = [out for out in every if _kind(out) in ("f", "c")]
     if not found:
         kind = type(result)
         name = f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
@@ -380,6 +380,11 @@ def filled(args: tuple[Any, ...], values: dict[Any, Any]) -> tuple[Any, ...]:
         return _like(arg, map_tree(fill, tuples(arg))) if nest else fill(arg)
 
     return tuple([replaced(arg) for arg in args])
+
+
+def _kind(value: Any) -> Any:
+    """NumPy's letter for what an array holds; None for what is no array, or not NumPy's."""
+    return getattr(getattr(value, "dtype", None), "kind", None)
 
 
 def _plain(leaf: Any) -> Any:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# From about 1e-2 to 4e-5, each about a quarter of the last: large steps suffer from curvature, small
-# ones from rounding; which rung is best depends on the function. Whole multiples of 2**-27, so that
-# x + h and x - h are exact; odd ones of no pattern, so that a period of 2**-k, as of
-# sin(2 pi 1024 x), is not mistaken for a constant.
+# From 1e-2 to 4e-5, each about a quarter of the last: large steps suffer from curvature, small ones
+# from rounding; which rung is best depends on the function. Multiples of 2**-27, so that x + h and
+# x - h are exact; odd ones of no pattern, so that a function with a period of 2**-k, such as
+# sin(2 pi 1024 x), does not look like a constant.
 STEPS = tuple(n * 2.0**-27 for n in (1293947, 311957, 83227, 19163, 5059))
 
 
@@ -72,10 +72,11 @@ def one_sided(value: Callable[[float], float], noise: float = 0.0, unit: float =
     return _extrapolated([(value(3 * h) - value(h)) / (2 * h) for h in steps], steps, 1, noise)
 
 
-def _extrapolated(
-    column: list[float], steps: list[float], power: int, noise: float
-) -> Derivative:
-    """The entry of the Richardson table (errors in h**power) that agrees best with its neighbours."""
+def _extrapolated(column: list[float], steps: list[float], power: int, noise: float) -> Derivative:
+    """The entry of the Richardson table that agrees best with its neighbours.
+
+    power: the error of the column falls with this power of the steps, and its multiples.
+    """
     best = Derivative(float("nan"), float("inf"), steps[0])
     for order in range(1, 4):
         factors = [(a / b) ** power for a, b in zip(steps, steps[order:], strict=False)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,8 @@ class Oracle:
         unit = max(min(1.0, power(32 * largest)), power(largest / 2**24)) if largest else 1.0
         found = [(unit, self.noise(k, u, unit))]
         if unit < 1:
-            try:
+            with suppress(Exception):  # so far from x, f may raise: then it has one scale
                 found.append((1.0, self.noise(k, u, 1.0)))
-            except Exception:  # so far from x, f may raise: it has one scale
-                pass
         return found
 
     def noise(self, k: int, u: np.ndarray, unit: float = 1.0) -> float:
@@ -113,7 +112,7 @@ class Oracle:
     def best(
         self, k: int, u: np.ndarray, scales: list[tuple[float, float]]
     ) -> tuple[Derivative, tuple[float, float]]:
-        """The ladder at the scale of x; where its bar is poor, that at a wider one inside this bar."""
+        """The ladder at the scale of x; where its bar is poor, a wider one that lies inside it."""
         best = self.ladder(k, u, scales[0][1], scales[0][0]), scales[0]
         for unit, noise in scales[1:] if not best[0].error <= POOR * abs(best[0].value) else ():
             try:

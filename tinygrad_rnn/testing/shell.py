@@ -9,11 +9,16 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from ..cells import Cell
+from ..errors import NoGradientError
+from ..nests import leaves
 from ..shell import INPUTS, UsageError, called, run, seed, widths
 from .cells import LAWS, check_cell
 from .checks import grad_report
 from .report import GradientError
+from .subject import tuples
 
 EXAMPLE = "python -m tinygrad_rnn check 'cell.py:step(np.ones(3), h=np.zeros(4))'"
 CELL = "python -m tinygrad_rnn check 'cell.py:MyCell(3, 4)' --only gradients"
@@ -83,7 +88,13 @@ def check(call: str, module: ModuleType, options: dict[str, Any]) -> Any:
             return check_cell(lambda: f(*args, **kwargs), **options)
         except GradientError as error:
             return error.report
-    return grad_report(_with_keywords(f, kwargs), *args, **{"name": text, **options})
+    try:
+        return grad_report(_with_keywords(f, kwargs), *args, **{"name": text, **options})
+    except NoGradientError as error:
+        if any(a.dtype.kind == "f" for a in leaves(tuples(kwargs)) if isinstance(a, np.ndarray)):
+            what = "what is given by name is passed on, not checked: give arrays by position"
+            raise NoGradientError(f"{error}. Here {what}, {text}(np.ones(3))") from None
+        raise
 
 
 def _with_keywords(f: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:

@@ -30,6 +30,9 @@ def edited(array, index, value):
         (-right, right, "the sign is wrong"),
         (2 * right, right, "counted twice"),
         (right / 3, right, "axis 0 has 3 elements: a mean for a sum"),
+        (right / 5, right, "a mean for a sum, over an axis of 5?"),
+        (right * 7, right, "a sum for a mean, over an axis of 7?"),
+        (right * (1 + 1e-6), right, "an iteration that stopped early"),
         (right * 12, right, "there are 12 elements: a sum for a mean"),
         (1.7 * right, right, "1.7 times the right gradient"),
         (right * (1 + 1e-6), right, "1.000001 times the right gradient: a float32 detour"),
@@ -52,7 +55,7 @@ def edited(array, index, value):
             right,
             "zero in 6 of 12 elements where it should not be",
         ),
-        (right + 1e-7 * rng.standard_normal((3, 4)), right, "a float32 detour, or an eps"),
+        (right + 1e-7 * rng.standard_normal((3, 4)), right, "a float32 detour, an eps"),
         (edited(right, (0, 0), np.nan), right, "1 of 12 elements are not finite"),
     ],
 )

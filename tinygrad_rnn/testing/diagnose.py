@@ -9,6 +9,8 @@ import numpy as np
 
 from ..vjp import Array
 
+SMALL = "a float32 detour, an eps added somewhere, or an iteration that stopped early?"
+
 
 def diagnose(backward: Array, numeric: Array, tolerance: float = 1e-7) -> list[str]:
     """Sentences that say how a wrong gradient is related to the right one; none where it is not.
@@ -49,8 +51,11 @@ def _relations(a: np.ndarray, b: np.ndarray, close: Callable[..., bool]) -> Iter
         for n, what in sizes.items():
             why = why or (f"{what}: a mean for a sum?" if abs(factor * n - 1) < 1e-6 else "")
             why = why or (f"{what}: a sum for a mean?" if abs(factor / n - 1) < 1e-6 else "")
+        for n, what in ((1 / factor, "a mean for a sum"), (factor, "a sum for a mean")):
+            if not why and n > 1.5 and abs(n - round(n)) < 1e-6:  # of an axis that is gone: a bias
+                why = f"{what}, over an axis of {n:.0f}?"
         if not why and abs(factor - 1) < 1e-3:
-            why = "a float32 detour, or an eps added somewhere?"
+            why = SMALL
         yield f"{factor:.9g} times the right gradient" + (f": {why}" if why else "")
         return
     for axes in itertools.islice(itertools.permutations(range(a.ndim)), 1, 24):
@@ -108,4 +113,4 @@ def _partial(a: np.ndarray, b: np.ndarray, size: float) -> Iterator[str]:
             return
     worst = float(np.abs(a - b).max() / size)
     if worst < 1e-4:
-        yield f"right to {worst:.0e}: a float32 detour, or an eps added somewhere?"
+        yield f"right to {worst:.0e}: {SMALL}"

@@ -6,13 +6,15 @@ chosen variable (None where there is none).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConversionError, DtypeError, NoGradientError, ShapeError
-from ..graph import Key, Leaf, Node, pull
+from ..errors import ConversionError, DtypeError, NoGradientError, RuleError, ShapeError
+from ..graph import Key, Leaf, Node, pull, pull_node
 from ..nests import leaves
 from ..tensor import Tensor, seed
 from .report import GradReport
@@ -41,9 +43,25 @@ class Engine:
             if isinstance(out, Tensor) and out.requires_grad:
                 for key, g in seed(out, v).items():
                     seeds[key] = seeds[key] + g if key in seeds else g
-        with self.subject.standing_in(self.inputs):
+        with self.subject.standing_in(self.inputs), _naming_the_writer():
             found = pull(seeds, set(self.keys), retain=True) if seeds else {}
         return [found.get(key) for key in self.keys]
+
+
+@contextmanager
+def _naming_the_writer() -> Iterator[None]:
+    """NumPy's error for an array that is frozen does not say which rule wrote into it."""
+    try:
+        yield
+    except ValueError as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        nodes = [frame.f_locals["node"] for frame in frames if frame.f_code is pull_node.__code__]
+        if "read-only" not in str(error) or not nodes:
+            raise
+        raise RuleError(
+            f"the VJP of {nodes[-1].rule.name} writes into g, or into what it was given: {error}. "
+            f"Others read these arrays, too: work on a copy; the call was {nodes[-1]}"
+        ) from error
 
 
 UNSEEN = (

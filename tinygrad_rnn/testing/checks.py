@@ -118,11 +118,11 @@ def grad_report(
                 if beside == "INCONCLUSIVE":
                     report.doubts.append("several kinks coincide, and beside them nothing is known")
             else:
-                report.notes.append(
-                    "every rule is right alone: was something detached, or read by .data, float()?"
-                )
+                alone = "every rule is right alone" + ", to second order, too" * (depth > 1)
+                report.notes.append(f"{alone}: was something detached, or read by .data, float()?")
     options = how | {"cotangent": cotangent, "order": order, "seed": seed, "wrt": _said(wrt)}
-    report.script = partial(script.of_check, "check_grads", [f], args, options, report.located)
+    node = report.located if depth == 1 else None  # its script alone would check the first order
+    report.script = partial(script.of_check, "check_grads", [f], args, options, node)
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .examine import examine
 from .oracle import quiet
 from .report import GradReport
 from .sides import Engine, cotangents
-from .subject import Subject
+from .subject import Gradients, Subject
 
 
 @dataclass(repr=False)
@@ -70,11 +71,14 @@ def first_wrong(subject: Subject) -> NodeVerdict | None:
     """The first operation whose rule is wrong alone; None where all are right.
 
     first_wrong(Subject(np.tanh, (np.ones(2),)))      # None
+
+    Of gradients, which are wrong at second order, the rules of f are tried to second order, too.
     """
-    return next((v for v in _verdicts(subject) if v.report.verdict == "FAIL"), None)
+    twice = _verdicts(subject.inner, order=2) if isinstance(subject, Gradients) else ()
+    return next((v for v in chain(_verdicts(subject), twice) if v.report.verdict == "FAIL"), None)
 
 
-def _verdicts(subject: Subject) -> Iterator[NodeVerdict]:
+def _verdicts(subject: Subject, order: int = 1) -> Iterator[NodeVerdict]:
     calls: list[tuple[Any, ...]] = []
     with recording(watch=lambda *call: calls.append(call)):
         Engine(subject)
@@ -82,13 +86,13 @@ def _verdicts(subject: Subject) -> Iterator[NodeVerdict]:
         if any(out.requires_grad for out in outs):
             arrays = [a.data if isinstance(a, Tensor) else a for a in operands]
             tracked = [isinstance(a, Tensor) and a.requires_grad for a in operands]
-            report = quiet(_alone)(function, arrays, tracked, static)
+            report = quiet(_alone)(function, arrays, tracked, static, order)
             node = next(str(out._key[0]) for out in outs if out._key)
             yield NodeVerdict(function, arrays, static, node, report)
 
 
 def _alone(
-    function: Any, arrays: list[Any], tracked: list[bool], static: dict[str, Any]
+    function: Any, arrays: list[Any], tracked: list[bool], static: dict[str, Any], order: int
 ) -> GradReport:
     """One call, as a function of the operands that have a VJP."""
     rule = rule_of(function)
@@ -102,11 +106,13 @@ def _alone(
 
     try:
         subject = Subject(call, tuple(arrays), wrt, modules=False)
-        engine, rng = Engine(subject), np.random.default_rng(0)
-        weights = cotangents(engine.outputs, None, rng)
-        examine(
-            report, subject, engine, weights, oracle="auto", directions="auto", rtol=1e-9, rng=rng
-        )
+        how: dict[str, Any] = {"oracle": "auto", "directions": "auto", "rtol": 1e-9}
+        rng, weights = np.random.default_rng(0), list[np.ndarray]()
+        for depth in range(order):
+            subject = Gradients(subject, weights) if depth else subject
+            engine = Engine(subject)
+            weights = cotangents(engine.outputs, None, rng)
+            examine(report, subject, engine, weights, rng=rng, **how)
     except TinygradError as error:
         report.problems.append(f"{type(error).__name__}: {error}")
     return report

@@ -220,6 +220,17 @@ def test_a_clip_inside_a_rule_is_named(rule_of):
     assert testing.check_vjp(np.sin, lambda g, x: g * np.cos(x), half * 1e-3).ok
 
 
+@pytest.mark.parametrize(
+    "vjp", [lambda g, x0: np.multiply(g, x0, out=g), lambda g, x0: np.multiply(g, x0, out=x0)]
+)
+def test_a_rule_that_writes_into_what_it_was_given_is_named(rule_of, vjp):
+    f = tg.primitive(lambda x: x * x / 2)
+    rule_of(f, vjp)
+    for order in (1, 2):
+        with pytest.raises(errors.RuleError, match=r"the VJP of .* writes into g.*work on a copy"):
+            testing.check_grads(lambda x: np.tanh(f(x)), np.ones(2), order=order)
+
+
 def test_a_vjp_that_remembers_is_named(rule_of):
     f = tg.primitive(lambda x: x * 1.0)
     calls = []
@@ -301,6 +312,28 @@ def test_an_empty_argument_is_told():
     report = testing.check_grads(np.sin, np.ones(0))
     assert report.verdict == "PASS"
     assert "no element, nothing was compared" in report.text()
+
+
+NOISY = lambda x: np.sin(x) + 1e-7 * np.sin(1e14 * x)
+
+
+@pytest.mark.parametrize(
+    ("f", "g", "x", "why"),
+    [
+        (NOISY, np.cos, 0.7, "f is noisy, or oscillates, by"),
+        (NOISY, np.cos, 0.7, "tighten a tolerance of its own"),
+        (lambda x: 1e9 + x, lambda x: 1, 0.7, "rounding in f hides it"),
+        (lambda x: np.sin(1e8 * x), lambda x: 2e8 * np.cos(1e8 * x), 0.7, "or oscillates"),
+        (lambda x: 1 / x, lambda x: -1 / x / x, 1e-300, "the gradient is not finite"),
+    ],
+)
+def test_inconclusive_has_a_reason_and_a_next_step(f, g, x, why):
+    op = tg.primitive(lambda x: f(x))
+    tg.defvjp(op, lambda v, x0: v * g(x0))
+    for size in (1, 3, 40):
+        report = testing.grad_report(op, np.full(size, x))
+        assert report.verdict == "INCONCLUSIVE"
+        assert why in report.text()
 
 
 # ----- gradients written by hand -----------------------------------------------------------------
@@ -432,7 +465,12 @@ def test_second_order_catches_what_first_order_cannot(rule_of):
     assert names == {"x", "x, order 2", "the cotangent of output 0"}
     rule_of(np.tanh, constant)
     testing.check_grads(np.tanh, x)
-    assert testing.grad_report(np.tanh, x, order=2).verdict == "FAIL"
+    for f in (np.tanh, lambda x: np.tanh(2 * x) * x):
+        report = testing.grad_report(f, x, order=2)
+        assert report.verdict == "FAIL"
+        assert "first wrong node: tanh" in report.text()
+        assert "checked alone: argument 0, order 2 wrong" in report.text()
+        assert "order=2" in report.repro()
 
 
 def test_second_order_of_layers():

@@ -69,6 +69,9 @@ def examine(
             report.findings += _elements(report, compare)
         else:
             report.findings += _ways(report, compare, ways)
+        open_ = [f for f in report.findings if f.verdict == "INCONCLUSIVE"]
+        if open_ and not report.doubts and oracle != "complex":
+            report.doubts += compare.why(open_[0])
     report.notes += _little(report, subject)
 
 
@@ -81,8 +84,8 @@ def _little(report: GradReport, subject: Subject) -> list[str]:
     zero = [v.name for v in chosen if v.name in seen]
     told = {"no element, nothing was compared": empty}
     told["the gradient is 0 everywhere: this proves little"] = zero
-    listed = lambda names: ", ".join(names[:4]) + ", ..." * (len(names) > 4)
-    return [f"{listed(names)}: {what}" for what, names in told.items() if names]
+    found = [(", ".join(n[:4]) + ", ..." * (len(n) > 4), what) for what, n in told.items() if n]
+    return [f"{names}: {what}" for names, what in found]
 
 
 def _elements(report: GradReport, compare: Comparison) -> list[Finding]:
@@ -227,6 +230,26 @@ class Comparison:
         self.notes, wanted = notes, oracle not in ("ladder", "one")
         self.complex_noise = self._trust_complex(u) if wanted else None
 
+    def why(self, finding: Finding) -> list[str]:
+        """Why nothing can be said of a comparison, and what can be done."""
+        numeric, at = finding.numeric, f"{self.name}: the numeric derivative is not known"
+        if not np.isfinite(finding.backward):
+            return [f"{self.name}: the gradient is not finite, and f too steep to be checked there"]
+        if not np.isfinite(numeric.error):
+            return [f"{at}: beside x, f is not finite, or of another shape. Move x"]
+        at = f"{at} better than +-{numeric.error:.0e}"
+        own = ROUNDING * float(np.abs(self.numeric.values[self.k] * self.g).sum())  # that of x
+        if self.noise > 100 * max(self.rounding, own):
+            by = f"by {self.noise:.0e} where rounding makes {self.rounding:.0e}"
+            return [
+                f"{at}: f is noisy, or oscillates, {by}",
+                "a larger rtol is no help: let f compute in float64, fix its seed, or tighten a "
+                "tolerance of its own",
+            ]
+        if numeric.error <= 200 * self.noise / numeric.h:
+            return [f"{at}: rounding in f hides it. Take a large constant from f, or x nearer to 1"]
+        return [f"{at}: f bends sharply near x, or oscillates. Check it at another x"]
+
     def _note(self, text: str) -> None:
         self.notes[:] = dict.fromkeys([*self.notes, f"{self.name}: {text}"])
 
@@ -273,7 +296,8 @@ class Comparison:
         g, numeric, k = self.g, self.numeric, self.k
         typical = float(np.linalg.norm(g * u))
         scale = typical if index is None else float(np.abs(g).max(initial=0.0))
-        finding = Finding(self.name, index, float((g * u).sum()), Derivative(0, 0, 1), scale)
+        along = float((g * u).sum() if index is None else g[index])
+        finding = Finding(self.name, index, along, Derivative(0, 0, 1), scale)
         trusted = self.complex_noise is not None
         if trusted:
             assert self.complex_noise is not None

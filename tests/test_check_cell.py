@@ -244,11 +244,49 @@ wrong_tanh = tg.primitive(lambda x: np.tanh(x))
 frozen_tanh = tg.primitive(lambda x: np.tanh(x))
 
 
+class WrongWhereItStarts(Good):
+    """The derivative is 5 times what it should be where a row of the state is 0."""
+
+    def step(self, x, h):
+        return marked_tanh(super().step(x, h), tg.detach(h))
+
+
+class WrongWhereXIsZero(Good):
+    def step(self, x, h):
+        return marked_tanh(super().step(x, h), tg.detach(x))
+
+
+class WrongAtZero(Good):
+    """A new cell is there, whose biases are 0: x = 0, h = 0, so tanh'(0) is asked for."""
+
+    def step(self, x, h):
+        return marked_tanh(super().step(x, h), tg.detach(x @ self.U + h @ self.V + self.b))
+
+
+class WrongForThreeRows(Good):
+    def step(self, x, h):
+        return three_tanh(super().step(x, h))
+
+
+class WrongWithoutABatch(Good):
+    def step(self, x, h):
+        return bare_tanh(super().step(x, h))
+
+
+marked_tanh = tg.primitive(lambda x, mark: np.tanh(x))
+three_tanh = tg.primitive(lambda x: np.tanh(x))
+bare_tanh = tg.primitive(lambda x: np.tanh(x))
+
+
 @pytest.fixture(autouse=True)
 def _rules(rule_of):
     value = lambda a: a.data if isinstance(a, tg.Tensor) else a
     rule_of(wrong_tanh, lambda g, out: g * (1 - out))
     rule_of(frozen_tanh, lambda g, out: g * (1 - value(out) ** 2))
+    times = lambda mark: np.where((mark == 0).all(axis=-1, keepdims=True), 5, 1)
+    rule_of(marked_tanh, lambda g, out, x1: g * (1 - out * out) * times(x1), None)
+    rule_of(three_tanh, lambda g, out: g * (1 - out * out) * (2 if len(out) > 2 else 1))
+    rule_of(bare_tanh, lambda g, out: g * (1 - out * out) * (2 if out.ndim == 1 else 1))
 
 
 GALLERY = {
@@ -275,6 +313,11 @@ GALLERY = {
     InitialStateOfOneRow: "contract",
     WrongRule: "gradients",
     RightOnceWrongTwice: "second order",
+    WrongWhereItStarts: "gradients",
+    WrongWhereXIsZero: "gradients",
+    WrongAtZero: "gradients",
+    WrongForThreeRows: "gradients",
+    WrongWithoutABatch: "gradients",
 }
 
 
@@ -376,6 +419,13 @@ class Counts(Good):
         return h, (n + 1, h)
 
 
+class NearlyNormalised(Good):
+    """At h = 0 it changes within 1e-6: numeric derivatives decide nothing there."""
+
+    def step(self, x, h):
+        return super().step(x, h / np.sqrt(np.sum(h * h, axis=-1, keepdims=True) + 1e-12))
+
+
 RIGHT = {
     "learnt start": Start,
     "learnt in part": HalfLearnt,
@@ -384,6 +434,8 @@ RIGHT = {
     "dropped": lambda: tg.VariationalDropout(Start(), 0.3, rng=0),
     "no parameters": Sum,
     "an integer in the state": Counts,
+    "a kink where it starts": lambda: tg.RNNCell(3, 4, tg.relu, rng=0),
+    "a pole near where it starts": NearlyNormalised,
 }
 
 

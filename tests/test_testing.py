@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import errors, testing
+from tinygrad_rnn.testing import shell
 
 
 def bent(factor, index=None):
@@ -326,3 +327,13 @@ def test_a_function_may_sum_up_the_parameters_of_a_module(scan):
     with testing.plain(rnn):
         assert list(rnn.named_parameters()) == ["cell.U", "cell.V", "cell.b"]
         assert all(type(p) is np.ndarray for p in rnn.parameters())
+
+
+def test_the_shell_says_that_arrays_are_given_by_position(tmp_path, capsys):
+    (tmp_path / "own.py").write_text("def f(x): return x * 2")
+    call = f"{tmp_path / 'own.py'}:f"
+    assert shell.main([f"{call}(np.ones(3))"]) == 0
+    assert shell.main([f"{call}(x=np.ones(3))"]) == 2
+    assert "give arrays by position, f(np.ones(3))" in capsys.readouterr().err
+    assert shell.main([f"{call}(x=3)"]) == 2
+    assert "by position" not in capsys.readouterr().err

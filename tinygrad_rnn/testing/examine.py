@@ -372,7 +372,7 @@ class Comparison:
         known |= finding.difference <= numeric.error <= RELIABLE * (self.overall or 1.0)
         if not np.isfinite(finding.backward):
             sure = numeric.error <= 1e-3 * max(1.0, abs(numeric.value))
-            finding.verdict = "FAIL" if sure else "INCONCLUSIVE"
+            finding.verdict = "FAIL" if np.isfinite(numeric.value) and sure else "INCONCLUSIVE"
         elif not known:
             finding.verdict = "INCONCLUSIVE"
         else:

@@ -126,6 +126,7 @@ CHECKERS = {
     "tinygrad_rnn check_grads": (ours, {}),
     "  rtol=1e-11": (ours, {"rtol": 1e-11}),
     "torch gradcheck": (pytorch, {}),
+    "  rtol=1e-8, atol=1e-10": (pytorch, {"rtol": 1e-8, "atol": 1e-10}),
     "  fast_mode=True": (pytorch, {"fast_mode": True}),
     "jax check_grads, rev": (jax, {}),
     "autograd check_grads, rev": (autograd, {}),

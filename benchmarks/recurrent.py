@@ -665,7 +665,7 @@ def ragged(cells, sizes, quick):
 
 def resident(field):
     """Bytes of this process now (VmRSS) or at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
@@ -677,7 +677,7 @@ def peak_of(cell, contender, size):
     make(Problem(KINDS[cell], (2, *size[1:])))()
     run = make(Problem(KINDS[cell], size))  # compiled, if it is
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak is counted from here
     before = resident("VmRSS")
     run()
     print(resident("VmHWM") - before)
@@ -846,7 +846,7 @@ def machine():
     """What the figures depend on."""
     cpu = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
     packages = sorted({"numpy"} | {package for _, package in CONTENDERS.values()})
     versions = {package: importlib.metadata.version(package) for package in packages}
@@ -885,7 +885,7 @@ def main():
         found[part] = PARTS[part](args.cells.split(","), sizes, args.quick)
     found["aims"] = aims(found)
     if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,13 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import importlib.util
+import sys
 import time
 from pathlib import Path
 
 STARTED = time.perf_counter()
+if hasattr(sys.stdout, "reconfigure"):  # a letter that the terminal does not have is printed as ?
+    sys.stdout.reconfigure(errors="replace")
 
 
 def options(doc, argv=None):

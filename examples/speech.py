@@ -35,7 +35,7 @@ def read(part):
     folder = folder_of("aeon", "pip install --no-deps aeon")
     path = folder / "datasets" / "data" / "JapaneseVowels" / f"JapaneseVowels_{part}.ts"
     utterances, speakers = [], []
-    for line in path.read_text().split("@data\n")[1].splitlines():
+    for line in path.read_text(encoding="utf-8").split("@data\n")[1].splitlines():
         *channels, speaker = line.split(":")
         utterances.append(np.array([c.split(",") for c in channels], float).T)
         speakers.append(int(speaker) - 1)

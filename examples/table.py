@@ -47,7 +47,7 @@ The others:
 
 def header(name):
     """Task, Data, Expect of an example's docstring, each on one line."""
-    doc = (HERE / f"{name}.py").read_text().split('"""')[1]
+    doc = (HERE / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
     found = re.findall(r"^(Task|Data|Expect):(.*(?:\n    .*)*)", doc, re.MULTILINE)
     return {key: " ".join(text.split()) for key, text in found}
 
@@ -79,7 +79,7 @@ def main(wanted):
     """Run what is wanted, keep the other rows, write the file."""
     if unknown := [name for name in wanted if name not in NAMES]:
         raise SystemExit(f"there is no example {unknown[0]!r} in the table: {', '.join(NAMES)}")
-    old = README.read_text() if README.exists() else ""
+    old = README.read_text(encoding="utf-8") if README.exists() else ""
     rows = {
         name: line
         for line in old.splitlines()
@@ -87,7 +87,10 @@ def main(wanted):
         if line[2:].startswith(f"`{name}.py")
     }
     rows |= {name: row(name) for name in wanted or NAMES}
-    README.write_text(HEAD + "\n".join(rows[name] for name in NAMES if name in rows) + "\n" + TAIL)
+    README.write_text(
+        HEAD + "\n".join(rows[name] for name in NAMES if name in rows) + "\n" + TAIL,
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

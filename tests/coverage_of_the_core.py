@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory() as folder:
         data.json_report(outfile=f"{folder}/report.json")
     except CoverageException as error:
         sys.exit(f"{error} First: python -m pytest --cov=tinygrad_rnn --cov-branch")
-    files = json.loads(Path(folder, "report.json").read_text())["files"]
+    files = json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))["files"]
 for path, file in files.items():
     name = path.replace("\\", "/").partition("tinygrad_rnn/")[2]
     first, lines = name.split("/")[0].removesuffix(".py"), file["missing_lines"]

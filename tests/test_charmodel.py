@@ -25,7 +25,7 @@ SMALL = "--hidden 6 --steps 3 --chunk 5 --batch 2 --quiet"
 def folder(tmp_path, monkeypatch):
     """A folder to be in, with a text."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "book.txt").write_text(WORDS * 10)
+    (tmp_path / "book.txt").write_text(WORDS * 10, encoding="utf-8")
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def test_a_trained_model_writes_text_of_its_alphabet(capsys, cell, layers, out):
 
 
 def test_a_pattern_is_learnt_and_held_out_loss_is_beside_what_guessing_gives(folder, capsys):
-    (folder / "abc.txt").write_text("abcd" * 250)
+    (folder / "abc.txt").write_text("abcd" * 250, encoding="utf-8")
     assert train("abc.txt", small="--hidden 16 --steps 150 --chunk 10 --quiet") == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -81,7 +81,7 @@ def test_a_pattern_is_learnt_and_held_out_loss_is_beside_what_guessing_gives(fol
 
 
 def test_what_is_held_out_is_not_trained_on(folder, monkeypatch):
-    (folder / "own.txt").write_text("ab" * 45 + "cdcdcdcdcd")
+    (folder / "own.txt").write_text("ab" * 45 + "cdcdcdcdcd", encoding="utf-8")
     seen, learn, measure = [], charmodel.learn, charmodel.measure
 
     def learning(model, codes, *rest):
@@ -103,7 +103,7 @@ def test_what_is_held_out_is_not_trained_on(folder, monkeypatch):
 
 def test_who_learns_by_heart_is_told(folder, capsys):
     rng = np.random.default_rng(0)
-    (folder / "noise.txt").write_text("".join(rng.choice(list("abcdefgh"), 80)))
+    (folder / "noise.txt").write_text("".join(rng.choice(list("abcdefgh"), 80)), encoding="utf-8")
     assert train("noise.txt", small="--hidden 32 --steps 150 --chunk 20 --quiet") == 0
     assert "by heart" in capsys.readouterr().out
     assert train("book.txt") == 0
@@ -125,14 +125,14 @@ def test_the_same_seed_gives_the_same_numbers(capsys):
 
 def test_the_model_goes_beside_one_into_this_folder_unless_out_says_where(folder):
     (folder / "in").mkdir()
-    (folder / "in" / "a poem.txt").write_text(WORDS * 3)
+    (folder / "in" / "a poem.txt").write_text(WORDS * 3, encoding="utf-8")
     assert train("in/a poem.txt") == 0
     assert (folder / "a poem.npz").is_file()
     assert sorted(path.name for path in folder.iterdir()) == ["a poem.npz", "book.txt", "in"]
 
 
 def test_the_command_that_comes_next_can_be_copied(folder, capsys):
-    (folder / "a poem.txt").write_text(WORDS * 3)
+    (folder / "a poem.txt").write_text(WORDS * 3, encoding="utf-8")
     assert train("a poem.txt") == 0
     assert "python -m tinygrad_rnn sample 'a poem.npz'\n" in capsys.readouterr().out
 
@@ -141,7 +141,7 @@ def test_the_command_that_comes_next_can_be_copied(folder, capsys):
 
 
 def test_one_character_over_and_over(folder, capsys):
-    (folder / "a.txt").write_text("a" * 100)
+    (folder / "a.txt").write_text("a" * 100, encoding="utf-8")
     assert train("a.txt") == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -177,9 +177,9 @@ def test_line_ends_and_byte_order_marks_are_no_characters(folder):
 @pytest.mark.parametrize(("chunk", "least"), [(5, 11), (50, 57), (9, 12)])
 def test_the_shortest_text(folder, capsys, chunk, least):
     sizes = f"--hidden 4 --steps 3 --chunk {chunk} --quiet"
-    (folder / "a.txt").write_text("abcdefgh" * 20)
+    (folder / "a.txt").write_text("abcdefgh" * 20, encoding="utf-8")
     for length, status in ((least - 1, 2), (least, 0)):
-        (folder / "a.txt").write_text(("abcdefgh" * 20)[:length])
+        (folder / "a.txt").write_text(("abcdefgh" * 20)[:length], encoding="utf-8")
         assert train("a.txt", small=sizes) == status
     err = capsys.readouterr().err
     assert f"a.txt has {least - 1} characters; --chunk {chunk} needs {least}, as a" in err
@@ -246,8 +246,8 @@ def test_train_says_what_is_wrong(folder, capsys, untrained, argv, says):
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
     (folder / "folder.npz").mkdir()
-    (folder / "odd.txt").write_text(WORDS * 3 + "X\aé…X")
-    (folder / "many.txt").write_text(WORDS * 3 + "0123456789ABC")
+    (folder / "odd.txt").write_text(WORDS * 3 + "X\aé…X", encoding="utf-8")
+    (folder / "many.txt").write_text(WORDS * 3 + "0123456789ABC", encoding="utf-8")
     (folder / "damaged.npz").write_bytes(b"PK\3\4" + bytes(99))
     tg.save("weights.npz", tg.Linear(2, 3, rng=0))
     charmodel.save("model.npz", model_of(WORDS))
@@ -437,7 +437,7 @@ def test_from_goes_on(folder, capsys):
 
 
 def test_from_keeps_the_alphabet_of_its_model(folder):
-    (folder / "part.txt").write_text("the cat sat on the mat\n" * 5)
+    (folder / "part.txt").write_text("the cat sat on the mat\n" * 5, encoding="utf-8")
     assert train("book.txt") == 0
     assert train("part.txt", "--from", "book.npz", small="--steps 2 --quiet") == 0
     assert charmodel.load("book.npz").alphabet == "".join(sorted(set(WORDS)))

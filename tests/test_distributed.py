@@ -186,8 +186,8 @@ CELL = """
 @pytest.fixture
 def own_cell(tmp_path, monkeypatch):
     """A file in a folder that workers do not know, and one that it imports."""
-    (tmp_path / "own_cell.py").write_text(textwrap.dedent(CELL))
-    (tmp_path / "beside.py").write_text("WRONG = (1, 4)")
+    (tmp_path / "own_cell.py").write_text(textwrap.dedent(CELL), encoding="utf-8")
+    (tmp_path / "beside.py").write_text("WRONG = (1, 4)", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     yield "own_cell.py:Own(3, 4, rng={seed})"
     for name in ("own_cell", "own_cell (checked)", "beside"):

@@ -35,7 +35,7 @@ FILE = """
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.py").write_text(textwrap.dedent(FILE))
+    (tmp_path / "mine.py").write_text(textwrap.dedent(FILE), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
     def run(*words):

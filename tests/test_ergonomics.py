@@ -96,7 +96,8 @@ def test_a_type_checker_sees_which_names_there_are(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "own.py").write_text(
         "import tinygrad_rnn as tg\nfrom tinygrad_rnn import testing\ntg.Linaer(2, 3)\n"
-        "x: int = tg.RNN\ny: int = testing.check_grads\n"
+        "x: int = tg.RNN\ny: int = testing.check_grads\n",
+        encoding="utf-8",
     )
     command = ["-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "own.py"]
     checkout = {"MYPYPATH": str(ROOT)} if (ROOT / "pyproject.toml").exists() else {}
@@ -113,7 +114,7 @@ def numpy_is(tmp_path):
     """Run Python with another numpy in front, of this one line."""
 
     def running(line, *argv):
-        (tmp_path / "numpy.py").write_text(line)
+        (tmp_path / "numpy.py").write_text(line, encoding="utf-8")
         return run(*argv, env={"PYTHONPATH": os.pathsep.join(map(str, [tmp_path, ROOT]))})
 
     return running

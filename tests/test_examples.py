@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 import table  # noqa: E402
 
-TABLE = (EXAMPLES / "README.md").read_text()
+TABLE = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 DATA = os.environ.get("EXAMPLES_DATA", ".")  # where archives were downloaded to
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -61,7 +61,7 @@ def test_every_task_runs_in_short(name, tmp_path):
 def test_every_header_says_what_the_table_needs(name):
     told = table.header(name)
     assert set(told) == {"Task", "Data", "Expect"}
-    source = (EXAMPLES / f"{name}.py").read_text()
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     assert re.search(r"^Time: .*\d", source, re.MULTILINE)
     assert source.count("\n# %% ") >= 3
     row = next(line for line in TABLE.splitlines() if line.startswith(f"| `{name}.py`"))

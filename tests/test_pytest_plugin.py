@@ -116,7 +116,7 @@ def test_the_file_has_one_record_for_each_check_and_workers_send_theirs(run, pyt
     result.assert_outcomes(passed=2, failed=1)
     assert "4 checks" in summary(result)
     assert "1 failed (and 1 as expected)" in summary(result)
-    records = json.loads((pytester.path / "found.json").read_text())
+    records = json.loads((pytester.path / "found.json").read_text(encoding="utf-8"))
     found = {(r["test"], r["name"], r["verdict"], r["argument"]) for r in records}
     assert len(records) == 4
     assert found == {

@@ -580,7 +580,7 @@ def test_a_python_that_never_saw_the_package_runs_it(name, tmp_path):
     ones = tuple(np.ones((N, H)) for _ in leaves(state))
     handed = text, [one.array for one in given.values()], (np.ones((T, N, H)),), ones
     (tmp_path / "given").write_bytes(pickle.dumps(handed))
-    (tmp_path / "alone.py").write_text(ALONE)
+    (tmp_path / "alone.py").write_text(ALONE, encoding="utf-8")
     command = [sys.executable, "-I", str(tmp_path / "alone.py"), str(tmp_path / "given")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -942,7 +942,7 @@ def no_cell(n):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    (tmp_path / "own.py").write_text(FILE)
+    (tmp_path / "own.py").write_text(FILE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     modules = set(sys.modules)
     yield tmp_path

@@ -64,10 +64,10 @@ FILE = """
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rule_of):
-    (tmp_path / "own.py").write_text(textwrap.dedent(FILE))
-    (tmp_path / "neighbour.py").write_text("slope = 3.0")
-    (tmp_path / "neighbour_late.py").write_text("")
-    (tmp_path / "bad.py").write_text("import no_such_module")
+    (tmp_path / "own.py").write_text(textwrap.dedent(FILE), encoding="utf-8")
+    (tmp_path / "neighbour.py").write_text("slope = 3.0", encoding="utf-8")
+    (tmp_path / "neighbour_late.py").write_text("", encoding="utf-8")
+    (tmp_path / "bad.py").write_text("import no_such_module", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as `python -m` does
     modules, path = dict(sys.modules), list(sys.path)
@@ -174,8 +174,8 @@ def test_modules_by_name(folder):
 def test_a_file_imports_its_neighbours_and_may_be_called_as_a_module_is(folder):
     inner = folder / "inner"
     inner.mkdir()
-    (inner / "random.py").write_text("from beside import f")
-    (inner / "beside.py").write_text("def f(x): return x * x")
+    (inner / "random.py").write_text("from beside import f", encoding="utf-8")
+    (inner / "beside.py").write_text("def f(x): return x * x", encoding="utf-8")
     before = sys.modules["random"]
     assert run(f"{inner / 'random.py'}:f(np.ones(2))") == 0
     assert sys.modules["random"] is before

@@ -58,7 +58,7 @@ def room(path):
 
 def test_imports_run_one_way():
     for path in files():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
             outside = node.level == len(path.relative_to(PACKAGE).parts)
@@ -76,7 +76,7 @@ def test_every_file_has_its_place_in_the_order():
 
 def code_lines(path):
     """Lines of code: no blanks, comments or docstrings."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     docs = set()
     for node in ast.walk(ast.parse(text)):
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
@@ -111,7 +111,7 @@ def test_only_numpy_and_the_standard_library_are_imported():
     import sys
 
     for path in files():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]

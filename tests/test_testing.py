@@ -330,7 +330,7 @@ def test_a_function_may_sum_up_the_parameters_of_a_module(scan):
 
 
 def test_the_shell_says_that_arrays_are_given_by_position(tmp_path, capsys):
-    (tmp_path / "own.py").write_text("def f(x): return x * 2")
+    (tmp_path / "own.py").write_text("def f(x): return x * 2", encoding="utf-8")
     call = f"{tmp_path / 'own.py'}:f"
     assert shell.main([f"{call}(np.ones(3))"]) == 0
     assert shell.main([f"{call}(x=np.ones(3))"]) == 2

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import warnings
 from importlib import import_module
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -94,6 +95,7 @@ def fenced(text):
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", "Error parsing type annotation")  # of NamedTuples
     for page, names in PAGES.items():
         show(page, names)
     pdoc.docstrings.convert = markdown

@@ -1,7 +1,6 @@
 """Computation graphs as pictures: everything there once, nothing on top of anything else."""
 
 import itertools
-import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -213,14 +212,12 @@ def test_modules_arguments_that_are_no_arrays_and_nests():
     assert {"pair0", "pair1"} <= set(texts(figure))
 
 
-def test_a_long_graph_is_cut_and_stays_fast():
+def test_a_long_graph_is_cut():
     x = tg.Tensor(np.ones(2), requires_grad=True)
     y = x
     for _ in range(100_000):
         y = y * 1.0
-    start = time.perf_counter()
     figure = graph(y)
-    assert time.perf_counter() - start < 3
     assert len(boxes(figure)) == MOST + 1
     assert f"{100_001 - MOST:,} more" in texts(figure)
     assert problems(figure.svg) == []
@@ -240,9 +237,7 @@ def test_a_long_function_is_cut():
 def test_a_recurrent_network_of_many_steps_has_no_overlaps():
     cell = tg.LSTMCell(2, 3, rng=0)
     loss = (tg.RNN(cell)(np.ones((12, 2, 2))).last ** 2).sum()
-    start = time.perf_counter()
     figure = graph(loss, names=cell, gradients=True)
-    assert time.perf_counter() - start < 3
     assert problems(figure.svg) == []
 
 

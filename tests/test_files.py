@@ -503,7 +503,8 @@ def test_a_member_within_another_is_refused(folder):
     end = bytearray(data[-22:])
     size = len(data) - 22 - data.index(b"PK\1\2", data.index(record) + len(record)) + len(entry)
     end[12:16] = size.to_bytes(4, "little")
-    refused(folder / "a.npz", data[:-22] + entry + bytes(end), "belong to two arrays, or to none")
+    words = "belong to two arrays, or to none|Overlapped entries"  # ours, or a newer zipfile's
+    refused(folder / "a.npz", data[:-22] + entry + bytes(end), words)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -348,7 +348,7 @@ def test_no_step_at_all(session, path):
 def test_the_example_in_the_docstring(tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    text = re.search(r"\n\n((?:        .*\n|\n)+)    path", export_onnx.__doc__)[1]
+    text = re.search(r"\n\n((?:    .*\n|\n)+)path", inspect.getdoc(export_onnx))[1]
     names = {"tg": tg, "np": np, "onnxruntime": onnxruntime}
     exec(textwrap.dedent(text), names)
     outputs, last = names["outputs"], names["last"]
@@ -360,7 +360,7 @@ def test_the_example_in_the_docstring(tmp_path, monkeypatch):
 
 def test_every_argument_is_explained():
     for name in inspect.signature(export_onnx).parameters:
-        assert re.search(rf"^    {name}  ", export_onnx.__doc__, re.MULTILINE)
+        assert re.search(rf"^{name}  ", inspect.getdoc(export_onnx), re.MULTILINE)
 
 
 # ----- what stands in a file ----------------------------------------------------------------------

@@ -273,6 +273,12 @@ class WrongWithoutABatch(Good):
         return bare_tanh(super().step(x, h))
 
 
+class WrongInFloat32(Good):
+    def step(self, x, h):
+        return single_tanh(super().step(x, h))
+
+
+single_tanh = tg.primitive(lambda x: np.tanh(x))
 marked_tanh = tg.primitive(lambda x, mark: np.tanh(x))
 three_tanh = tg.primitive(lambda x: np.tanh(x))
 bare_tanh = tg.primitive(lambda x: np.tanh(x))
@@ -287,6 +293,8 @@ def _rules(rule_of):
     rule_of(marked_tanh, lambda g, out, x1: g * (1 - out * out) * times(x1), None)
     rule_of(three_tanh, lambda g, out: g * (1 - out * out) * (2 if len(out) > 2 else 1))
     rule_of(bare_tanh, lambda g, out: g * (1 - out * out) * (2 if out.ndim == 1 else 1))
+    double = lambda out: np.asarray(2 if out.dtype == np.float32 else 1, out.dtype)
+    rule_of(single_tanh, lambda g, out: g * (1 - out * out) * double(out))
 
 
 GALLERY = {
@@ -318,6 +326,7 @@ GALLERY = {
     WrongAtZero: "gradients",
     WrongForThreeRows: "gradients",
     WrongWithoutABatch: "gradients",
+    WrongInFloat32: "float32",
 }
 
 

@@ -207,6 +207,19 @@ def test_a_gradient_of_another_dtype_is_caught():
     assert "argument 0 of cube is float64 for float32" in failure(cube, inside)
 
 
+def test_a_gradient_that_is_wrong_in_float32_only_is_caught():
+    power = lambda x0: x0.dtype.type(3 if x0.dtype == np.float64 else 6)
+    tg.defvjp(cube, lambda g, x0: g * power(x0) * x0**2)
+    text = failure(cube, make, count=2)
+    assert text.startswith("cube: FAIL, case of seed 0: x in float32, element [")
+    assert "repeat it: testing.check_op(cube, make, seed=0, count=1)" in text
+
+
+def test_what_rounding_does_in_float32_is_no_fault():
+    for x in (4.0, 6.0, 9.0, 12.0):  # 1 - tanh(x)**2 has lost its digits
+        assert check_op(np.tanh, lambda rng, x=x: (np.tanh, [np.array([x, 0.1])]), count=1).ok
+
+
 def test_a_wrong_value_is_caught(monkeypatch):
     def off(by):
         monkeypatch.setitem(

@@ -17,7 +17,7 @@ from ..nests import leaves, map_tree, refilled
 from ..recurrent import RNN
 from ..tensor import Tensor
 from .checks import grad_report
-from .ops import SuiteReport
+from .ops import SuiteReport, float32_faults
 from .oracle import quiet
 from .parameters import plain
 from .report import GradientError, GradReport
@@ -50,8 +50,8 @@ def check_cell(
     state and all parameters, those of a learnt start too, in both orders, also at the initial state
     and where x is 0; rows of a batch do not mix; padding (NaN too) is never seen; chunks and
     streams give what one run gives; time runs one way; derivatives at x = 0 are finite; no
-    parameter and no part of the state is dead; scan=True gives the same; float32 stays float32;
-    weights load.
+    parameter and no part of the state is dead; scan=True gives the same; float32 stays float32,
+    with the gradients of float64; weights load.
     Each broken law is told by name, with the smallest sizes that break it and what to do. Returns
     a SuiteReport; takes about a second. Raises GradientError where a law is broken, ValueError for
     the name of a law that there is not, TypeError for a make_cell that takes arguments.
@@ -473,9 +473,9 @@ def _scan(trial: _Trial) -> None:
 
 @_law("float32")
 def _float32(trial: _Trial) -> None:
-    """float32 in, float32 out: no constant of step is a float64 array."""
+    """float32 in, float32 out, with the gradients of float64: no constant of step is float64."""
     cell = trial.make().astype(np.float32)
-    x = map_tree(lambda a: a.astype(np.float32), trial.drawn(2, (2,)))
+    x = map_tree(_single, trial.drawn(2, (2,)))
     state = _start(cell, 2, np.float32)
     output, new = cell(_cut(x, 0), state)
     for what, a in [("output", output), *[("new state", s) for s in leaves(new)]]:
@@ -484,6 +484,17 @@ def _float32(trial: _Trial) -> None:
                 f"step's {what} is {a.dtype} for float32: np.ones(3), np.sqrt(n) and np.float64 "
                 "numbers are float64; use Python numbers, or x.dtype"
             )
+    cell = trial.cell()
+    given = map_tree(_single, (trial.drawn(2, (2,)), trial.state(cell, (2,))))
+    cell.astype(np.float32)
+    run, wrt = _differentiable(cell, given[0]), [0, 1, *cell.parameters()]
+    for fault in float32_faults(run, given, wrt, trial.seed):
+        raise AssertionError(fault)
+
+
+def _single(a: np.ndarray) -> np.ndarray:
+    """Floats in float32; integers, which count steps, stay."""
+    return a.astype(np.float32) if a.dtype.kind == "f" else a
 
 
 @_law("weights load")

@@ -16,7 +16,11 @@ from ..tensor import Tensor
 from ..vjp import COMPOSED, RULES
 from .cases import MAKERS, Maker, draw, drawn
 from .checks import grad_report
+from .examine import compare_float32
+from .oracle import quiet
 from .report import GradientError, GradReport
+from .sides import Engine, cotangents
+from .subject import Subject
 
 VERDICTS = ("PASS", "KINK", "INCONCLUSIVE", "FAIL")  # from good to bad
 VALUES_ONLY = (np.allclose, np.array_equal)  # composed functions that have no derivative
@@ -125,9 +129,9 @@ def check_op(
 
     On Tensors the call must give what it gives on plain arrays (to the bit for functions with a
     rule, to 1e-13 for others); every element of every gradient must agree with numeric derivatives;
-    and where NumPy gives float32 for float32, no VJP may return another dtype. Raises
-    GradientError, which names the first failing case, NoGradientError where nothing says how calls
-    are drawn.
+    where NumPy gives float32 for float32, no VJP may return another dtype; and the gradient at the
+    same arguments in float32 must be that of float64, to rounding. Raises GradientError, which
+    names the first failing case, NoGradientError where nothing says how calls are drawn.
     """
     report = SuiteReport()
     if make is None:
@@ -209,6 +213,9 @@ def _check(
                     seed=seed, name=f"{name}, {case}",
                 )  # fmt: skip
                 faults = [*_casts(call, arrays)]
+                if not faults and found.ok:
+                    arrays = [a.astype(np.float32) for a in arrays]
+                    faults = float32_faults(call, arrays, seed=seed)
         except Exception as error:  # whatever a wrong rule raises; the other ops are still checked
             faults, cause = [f"{type(error).__name__}: {error}"], cause or error
         if faults:
@@ -240,6 +247,26 @@ def _wrong_values(call: Callable[..., Any], arrays: list[Any], exact: bool) -> I
         for at in np.argwhere(~np.isclose(a, b, rtol=0, atol=near, equal_nan=True)).tolist():
             values = f"{a[tuple(at)]!r} on Tensors, {b[tuple(at)]!r} on arrays"
             yield f"wrong value: element {at} is {values}"
+
+
+@quiet
+def float32_faults(f: Callable[..., Any], args: Any, wrt: Any = None, seed: int = 0) -> list[str]:
+    """Where gradients at these float32 arguments are not those of float64, which are right.
+
+    Less than what rounding of a result may do is no fault: 1 - tanh(x)**2 loses all its digits.
+    """
+    report, rng = GradReport("float32"), np.random.default_rng(seed)
+    subject = Subject(f, tuple(args), wrt)
+    engine = Engine(subject)
+    weights = cotangents(engine.outputs, None, rng)
+    compare_float32(report, subject, Engine, weights, rng)
+    sizes = [np.abs(np.asarray(getattr(out, "data", out))) for out in engine.outputs]
+    lost = sum(
+        float((abs(v) * np.maximum(1, size)).sum()) for v, size in zip(weights, sizes, strict=True)
+    )
+    lost *= 1e3 * float(np.finfo(np.float32).eps)
+    wrong = [found for found in report.findings if found.verdict == "FAIL"]
+    return report.problems + [str(found) for found in wrong if found.difference > lost]
 
 
 def _casts(call: Callable[..., Any], arrays: list[Any]) -> Iterator[str]:

@@ -40,6 +40,33 @@ WRONG = """
             testing.check_grads(f, np.ones(3))
 """
 
+SUITES = """
+    import numpy as np
+    import pytest
+    import tinygrad_rnn as tg
+    from tinygrad_rnn import testing
+
+    at = lambda *x: lambda rng: (tg.relu, [np.array(x)])
+
+    def test_kink():
+        testing.check_op(tg.relu, at(0.0, 1.0), count=2)
+
+    def test_smooth():
+        testing.check_op(np.tanh, count=3)
+
+    def test_cell():
+        testing.check_cell(lambda: tg.RNNCell(1, 1, tg.relu, rng=0), only=["rows", "gradients"])
+
+    def test_wrong():
+        wrong = tg.primitive(lambda x: 2.0 * x)
+        tg.defvjp(wrong, lambda g: g)
+        wrong.__name__ = "double"
+        with pytest.raises(testing.GradientError):
+            testing.check_op(wrong, lambda rng: (wrong, [np.ones(2)]), count=2)
+        with pytest.raises(testing.GradientError, match="must give a tg.Cell"):
+            testing.check_cell(lambda: 3)
+"""
+
 # Reports as the checks of later days may give them, whatever they depend on.
 OTHERS = """
     import pytest
@@ -108,6 +135,26 @@ def test_strict_fails_what_is_inconclusive_or_at_a_kink(run):
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(["*GradientError: relu: KINK*", "*because of --grad-strict*"])
     assert "1 at kinks, 1 inconclusive" in summary(result)
+
+
+def test_ops_and_laws_of_cells_count_too(run, pytester):
+    result = run("--grad-report=found.json", test_suites=SUITES)
+    result.assert_outcomes(passed=4)
+    assert summary(result).startswith("gradients: 6 checks, worst error ")
+    assert summary(result).endswith("1 at kinks, 0 inconclusive, 0 failed (and 2 as expected)")
+    records = json.loads((pytester.path / "found.json").read_text())
+    assert [(r["name"].split(", case")[0], r["verdict"]) for r in records] == [
+        ("relu", "KINK"),
+        ("tanh", "PASS"),
+        ("check_cell: rows", "PASS"),
+        ("check_cell: gradients", "PASS"),
+        ("double", "FAIL"),
+        ("check_cell: contract", "FAIL"),
+    ]
+    result = run("--grad-strict", test_suites=SUITES)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*GradientError: relu, case of seed 0: KINK*"])
+    assert "test_suites.py::test_kink" in str(result.stdout)
 
 
 @pytest.mark.parametrize("options", [[], ["-n2"]], ids=["alone", "xdist"])

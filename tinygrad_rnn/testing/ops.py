@@ -15,7 +15,7 @@ from ..nests import leaves
 from ..tensor import Tensor
 from ..vjp import COMPOSED, RULES
 from .cases import MAKERS, Maker, draw, drawn
-from .checks import grad_report
+from .checks import grad_report, observers
 from .examine import compare_float32
 from .oracle import quiet
 from .report import GradientError, GradReport
@@ -139,7 +139,7 @@ def check_op(
     seeds = range(seed, seed + count)
     name = getattr(function, "__name__", type(function).__name__)
     cause = _check(report, name, function, make or MAKERS[function], seeds, rtol, order)
-    return _raised(report, cause)
+    return judged(report, cause)
 
 
 def check_all_ops(
@@ -168,7 +168,7 @@ def check_all_ops(
             report.note(name, "FAIL", "it has no cases: add a maker to testing/cases.py")
         else:
             report.unchecked.append(name)
-    return _raised(report)
+    return judged(report)
 
 
 def _is_ours(function: Any) -> bool:
@@ -178,11 +178,25 @@ def _is_ours(function: Any) -> bool:
     return function.__module__.split(".")[0] in ("numpy", __package__.split(".")[0])
 
 
-def _raised(report: SuiteReport, cause: Exception | None = None) -> SuiteReport:
+def judged(report: SuiteReport, cause: Exception | None = None) -> SuiteReport:
+    """The report, or the error that it deserves; who listens hears of each op or law before."""
     if not report.counts:
         raise NoGradientError("there is nothing to check: count must be at least 1")
+    strict: GradientError | None = None  # an observer may refuse what passes here
+    for name, verdict in report.verdicts.items():
+        found = report.reports.get(name)
+        if found is None or found.verdict != verdict:
+            problems = [report.failures[name]] if verdict == "FAIL" else []
+            found = GradReport(f"{report.title}: {name}", problems=problems)
+        for observer in observers:
+            try:
+                observer(found)
+            except GradientError as error:
+                strict = strict or error
     if not report.ok:
         raise GradientError(report) from cause
+    if strict:
+        raise strict
     return report
 
 

@@ -8,6 +8,10 @@ and then, at the end of the run:
 
     gradients: 5210 checks, worst error 3e-13 (softmax), 41 at kinks, 0 inconclusive, 0 failed
 
+What counts: each call of check_grads and check_vjp (grad_property calls one for each example), each
+op of check_op and check_all_ops (their worst case), each law of check_cell. grad_report raises
+nothing, and is not counted.
+
 Options: `--grad-strict` fails checks that are inconclusive or sit on a kink, whatever the test
 asked for; `--grad-report=FILE.json` writes one record for each check. Works with pytest-xdist.
 Needs pytest, but not hypothesis.
@@ -35,12 +39,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--grad-strict",
         action="store_true",
-        help="checks that are INCONCLUSIVE, or decided at a kink, fail as wrong gradients do",
+        help="checks that are INCONCLUSIVE, or decided at a kink, fail as wrong gradients do: "
+        "of check_grads, check_vjp, grad_property, check_op and check_all_ops",
     )
     group.addoption(
         "--grad-report",
         metavar="FILE.json",
-        help="write a record of each check: test, name, verdict, worst error and its argument",
+        help="write a record of each check (one for each op of check_op, and law of check_cell): "
+        "test, name, verdict, worst error and its argument",
     )
 
 
@@ -65,7 +71,7 @@ class GradientChecks:
         checks.observers.remove(self.observe)
 
     def observe(self, report: GradReport) -> None:
-        """Called with every report, before check_grads raises, warns or returns."""
+        """Called with every report, before check_grads (check_op, ...) raises, warns or returns."""
         worst = report.worst
         error = float(worst.error) if worst else 0.0
         record = {

@@ -101,6 +101,7 @@ class RNNCell(Cell):
     activation      tanh, relu, sigmoid, identity, or any callable on arrays
     bias            False leaves b out (it is None)
     rng             an int seed or a numpy Generator, required
+    dtype           that of the Parameters
     Parameters: U (C, H), V (H, H), b (H,), the weights that every time step shares (the second
     tutorial's W_ax, W_aa, b_a). Raises RngError without rng, ShapeError for another activation, and
     for x of another width.
@@ -141,6 +142,7 @@ class LSTMCell(Cell):
     forget_bias     what b starts with for gate f, visible there: at 1 the memory lasts from the
                     first update on (Jozefowicz 2015)
     rng             an int seed or a numpy Generator, required
+    dtype           that of the Parameters
     Parameters: U (C, 4H), V (H, 4H), b (4H,), the gates side by side in the order of `.gates`.
     State: (h, c). Raises RngError without rng, ShapeError for x of another width.
     Source: Hochreiter and Schmidhuber 1997; Gers 2000.
@@ -181,7 +183,9 @@ class GRUCell(Cell):
     reset_after=True   n = tanh(x U[n] + b[n] + r (h V[n] + b_n)), as in PyTorch and Keras
     reset_after=False  n = tanh(x U[n] + b[n] + (r h) V[n]), as in the paper's last version
 
-    inputs, hidden  the widths C of x and H of h; rng: an int seed or a numpy Generator, required
+    inputs, hidden  the widths C of x and H of h
+    rng             an int seed or a numpy Generator, required
+    dtype           that of the Parameters
     Parameters: U (C, 3H), V (H, 3H), b (3H,), the gates side by side in the order of `.gates`, and
     b_n (H,) with reset_after. Raises RngError without rng, ShapeError for x of another width.
     Source: Cho 2014.

@@ -17,6 +17,7 @@ def uniform(rng: Any, shape: tuple[int, ...], limit: float, dtype: Any = np.floa
 
     rng    an int seed or a numpy Generator, as everywhere in here
     shape  any shape
+    dtype  that of the result, as everywhere in here
     Raises RngError without rng, NumPy's ValueError for a negative limit.
     """
     return generator(rng).uniform(-limit, limit, shape).astype(dtype)
@@ -29,7 +30,7 @@ def normal(
 
         tg.init.normal(0, (2, 3)).shape                # (2, 3)
 
-    Any shape. Raises RngError without rng.
+    Any shape; rng and dtype as for `uniform`. Raises RngError without rng.
     """
     return (scale * generator(rng).standard_normal(shape)).astype(dtype)
 
@@ -40,8 +41,8 @@ def glorot(rng: Any, shape: tuple[int, int], gates: int = 1, dtype: Any = np.flo
         tg.init.glorot(0, (3, 4)).shape                # (3, 4)
         tg.init.glorot(0, (3, 4), gates=3).shape       # (3, 12)
 
-    Several gates stand side by side, each drawn as a matrix of this shape. Raises RngError without
-    rng.
+    Several gates stand side by side, each drawn as a matrix of this shape; rng and dtype as for
+    `uniform`. Raises RngError without rng.
     """
     if np.shape(shape) != (2,):
         raise wrong_size("glorot(rng, shape)", "shape, a pair (inputs, outputs)", shape)
@@ -57,8 +58,8 @@ def orthogonal(rng: Any, size: int, gates: int = 1, dtype: Any = np.float64) -> 
         np.allclose(V @ V.T, np.eye(4))      # True
 
     Such a recurrent matrix neither shrinks nor stretches the state (Saxe 2013). Each gate has its
-    own: one joint orthogonal matrix of that shape would shrink each of them. Raises RngError
-    without rng.
+    own: one joint orthogonal matrix of that shape would shrink each of them. rng and dtype as for
+    `uniform`. Raises RngError without rng.
     """
     if np.shape(size) != ():
         raise wrong_size("orthogonal(rng, size)", "size, one int: the matrix is square", size)

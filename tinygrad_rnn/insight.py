@@ -43,6 +43,7 @@ class Contributions:
     steps    (T, *shape): what the uses of the weight at step t contribute
     outside  (*shape): what its uses outside of all loops contribute (a readout's, say)
     total    their sum: the gradient, to rounding
+    name     the weight's, for pictures
     Raises nothing of its own.
     """
 

@@ -27,8 +27,10 @@ class Parameter(Tensor):
         b.data = b.data - 0.1 * b.grad      # what an optimiser does
         b.data                              # array([-0.1, -0.1, -0.1])
 
-    Any shape. Raises DtypeError for integers, ConversionError for a Tensor with a gradient, and
-    InplaceError for `b -= ...`, which would leave the weight as it is.
+    array   of any shape; copied
+    dtype   None: the array's own
+    Raises DtypeError for integers, ConversionError for a Tensor with a gradient, and InplaceError
+    for `b -= ...`, which would leave the weight as it is.
     """
 
     __slots__ = ()
@@ -253,6 +255,7 @@ class Linear(Module):
                      None with bias=False
     activation       tanh, relu, sigmoid, identity or a callable; None: identity
     rng              an int seed or a numpy Generator, required
+    dtype            that of W and b
     Raises RngError without rng, ShapeError for x of another width.
     """
 
@@ -289,7 +292,8 @@ class Embedding(Module):
     the gradient the uses of a row add up, and rows not used get 0. W (count, size) starts normally
     distributed, with variance 1.
 
-    rng   an int seed or a numpy Generator, required
+    rng    an int seed or a numpy Generator, required
+    dtype  that of W
     Raises RngError without rng, DtypeError for indices that are not integers, ShapeError for one
     that is not in 0..count-1, in padding too: give 0 there.
     """

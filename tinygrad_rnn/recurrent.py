@@ -82,7 +82,8 @@ class Layer(Module):
             stream = rnn.stream(batch_shape=(2,))
             stream.push(x[0]).shape                   # (2, 4)
 
-        Raises CellError where a part reads backwards: it would have to know the future.
+        batch_shape and state as for `Stream`. Raises CellError where a part reads backwards: it
+        would have to know the future.
         """
         return Stream(self, batch_shape, state)
 

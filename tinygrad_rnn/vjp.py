@@ -35,7 +35,7 @@ class Rule:
         rule.names                   # [('axis', 'keepdims')]: the keywords that each VJP gets
 
     keeps, accepts  the same for all VJPs together
-    Raises RuleError for a parameter name that means nothing.
+    Arguments as for `defvjp`. Raises RuleError for a parameter name that means nothing.
     """
 
     def __init__(

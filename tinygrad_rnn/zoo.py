@@ -64,6 +64,7 @@ class PeepholeLSTM(_Gated):
     h' = s(o + p_o c') tanh(c')
 
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (H, 4H), b (4H,), and p (3H,): p_i, p_f, p_o, starting at 0. State: (h,
     c). Raises RngError without rng, ShapeError for x of another width.
     Source: Gers, Schraudolph and Schmidhuber 2002 (JMLR 3); Greff 2015, arXiv:1503.04069.
@@ -103,6 +104,7 @@ class CoupledLSTM(_Gated):
     c' = (1 - s(i)) c + s(i) tanh(g);  h' = s(o) tanh(c')
 
     forget_bias     b starts with -forget_bias for gate i: the memory lasts
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 3H), V (H, 3H), b (3H,). State: (h, c). Raises RngError without rng,
     ShapeError for x of another width. Source: Greff 2015, "CIFG", arXiv:1503.04069.
     """
@@ -141,6 +143,7 @@ class ProjectionLSTM(Cell):
 
     projected       R, the width of h, at most H: the rows of each gate's V start orthonormal
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (R, 4H), b (4H,), P (H, R). State: (h, c), of widths R and H. Raises
     RngError without rng, ShapeError for R, and for x of another width.
     Source: Sak, Senior and Beaufays 2014, arXiv:1402.1128.
@@ -184,6 +187,7 @@ class MultiplicativeLSTM(_Gated):
     m = (x U_m) (h V_m);  i, f, g, o = x U + m V + b, then as in an LSTM
 
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (H, 4H), b (4H,), U_m (C, H), V_m (H, H). State: (h, c). Raises
     RngError without rng, ShapeError for x of another width. Source: Krause 2016, arXiv:1609.07959.
     """
@@ -226,6 +230,7 @@ class LayerNormLSTM(_Gated):
 
     forget_bias     what b starts with for gate f
     eps             added to the variance: at h = 0, where every sequence starts, LN is 0/0 without
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (H, 4H), b (4H,), gain_x (4H,), gain_h (4H,), gain_c (H,), b_c (H,);
     gains start at 1. State: (h, c). Raises RngError without rng, ShapeError for x of another width.
     Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
@@ -272,6 +277,7 @@ class SLSTM(_Gated):
     positive, and n' is at least 1.
 
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (H, 4H), b (4H,). State: (h, c, n, m). One head, f a sigmoid. Raises
     RngError without rng, ShapeError for x of another width.
     Source: Beck 2024, "xLSTM", arXiv:2405.04517.
@@ -313,6 +319,7 @@ class JANET(_Gated):
 
     beta            above 0, more is written than forgotten
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
     x of another width. Source: van der Westhuizen and Lasenby 2018, arXiv:1804.04849.
     """
@@ -352,6 +359,7 @@ class LayerNormGRU(_Gated):
     h' = (1 - s(z)) n + s(z) h, as in GRUCell (the paper has z the other way round)
 
     eps         added to the variance: at h = 0, where every sequence starts, LN is 0/0 without
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 3H), V (H, 3H), b (3H,), b_n (H,), gain_x (3H,), gain_h (3H,); gains start at
     1. State: h. Raises RngError without rng, ShapeError for x of another width.
     Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
@@ -392,6 +400,7 @@ class MGU(_Gated):
 
     n = tanh(x U[n] + (s(f) h) V[n] + b[n]);  h' = (1 - s(f)) h + s(f) n
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
     x of another width. Source: Zhou 2016, arXiv:1603.09420.
     """
@@ -413,6 +422,7 @@ class UGRNN(_Gated):
 
     h' = s(g) h + (1 - s(g)) tanh(c)
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for
     x of another width. Source: Collins, Sohl-Dickstein and Sussillo 2016, arXiv:1611.09913.
     """
@@ -434,6 +444,7 @@ class LiGRU(_Gated):
 
     h' = s(z) h + (1 - s(z)) relu(n)
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 2H), V (H, 2H), b (2H,). State: h. The paper normalises x U over the batch,
     which would make rows depend on each other; b stands in its place. Raises RngError without rng,
     ShapeError for x of another width. Source: Ravanelli 2018, arXiv:1803.10225.
@@ -456,6 +467,7 @@ class MinGRU(Cell):
 
     z, n = x U + b;  h' = (1 - s(z)) h + s(z) n
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 2H), b (2H,). State: h. Raises RngError without rng, ShapeError for x of
     another width. Source: Feng 2024, arXiv:2410.01201.
     """
@@ -483,6 +495,7 @@ class MinLSTM(Cell):
     f, i, n = x U + b;  h' = (s(f) h + s(i) n) / (s(f) + s(i))
 
     forget_bias     what b starts with for gate f
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 3H), b (3H,). State: h. Raises RngError without rng, ShapeError for x of
     another width. Source: Feng 2024, arXiv:2410.01201.
     """
@@ -517,6 +530,7 @@ class MinimalRNN(Cell):
 
     z = tanh(x U + b_z);  u = s(h V + z W + b);  h' = u h + (1 - u) z
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), b_z (H,), V (H, H), W (H, H), b (H,). State: h. Raises RngError without
     rng, ShapeError for x of another width. Source: Chen 2017, arXiv:1711.06788.
     """
@@ -545,6 +559,7 @@ class NBRC(Cell):
     a = 1 + tanh(x U[a] + h V[a] + b[a]);  c = s(x U[c] + h V[c] + b[c])
     h' = c h + (1 - c) tanh(x U[n] + a h + b[n])
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 3H), V (H, 2H), for a and c alone, b (3H,). State: h. Raises RngError without
     rng, ShapeError for x of another width. Source: Vecoven, Ernst and Drion 2020, arXiv:2006.05252.
     """
@@ -575,6 +590,7 @@ class FastGRNN(Cell):
     p = x U + h V;  z = s(p + b_z);  n = tanh(p + b_n)
     h' = (s(zeta) (1 - z) + s(nu)) n + z h
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), V (H, H), b_z (H,), b_n (H,), and two single numbers, zeta () starting at
     1 and nu () at -4. State: h. Raises RngError without rng, ShapeError for x of another width.
     Source: Kusupati 2018, arXiv:1901.02358.
@@ -607,6 +623,7 @@ class IRNN(RNNCell):
 
     h' = relu(x U + h V + b)
 
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), V (H, H), b (H,). State: h. Raises RngError without rng, ShapeError for x
     of another width. Source: Le, Jaitly and Hinton 2015, arXiv:1504.00941.
     """
@@ -625,6 +642,7 @@ class IndRNN(Cell):
     h' = phi(x U + v h + b)
 
     activation  phi: tanh, relu, sigmoid, identity or a callable
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), v (H,) uniform in (-1, 1), b (H,). State: h. Over T steps a unit's
     gradient grows as v^T: the paper keeps |v| below 2^(1/T). Raises RngError without rng,
     ShapeError for x of another width. Source: Li 2018, arXiv:1803.04831.
@@ -660,6 +678,7 @@ class AntisymmetricRNN(Cell):
 
     eps         the length of the step
     gamma       damping, which makes up for the step not being infinitely short
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), V (H, H), b (H,). State: h. Raises RngError without rng, ShapeError for x
     of another width. Source: Chang 2019, arXiv:1902.09689.
     """
@@ -696,6 +715,7 @@ class CoRNN(Cell):
 
     dt          the length of the step
     gamma, eps  how strongly a unit is drawn back to 0, and how strongly it is slowed down
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), V (H, H), W (H, H), b (H,). State: (y, z); the output is y. Raises
     RngError without rng, ShapeError for x of another width.
     Source: Rusch and Mishra 2020, arXiv:2010.00951.
@@ -762,6 +782,7 @@ class Clockwork(Cell):
     h' = h. A unit hears those of its own period and of longer ones: the rest of V counts as 0.
 
     periods     one whole number for each group; the groups share the hidden units equally
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, H), V (H, H), b (H,). State: (h, clock); clock (1,) counts the steps, each row
     of a batch its own, and starts over when all groups' periods have passed together. It is a whole
     number and has no gradient. Raises RngError without rng, ShapeError for periods, and for x of
@@ -809,6 +830,7 @@ class CfC(_Gated):
     u = s(a gap + d);  h' = (1 - u) tanh(f) + u tanh(g)
 
     x is a pair: values (T, N, C), and the time since the step before, gaps (T, N, 1).
+    inputs, hidden, rng, dtype: as for GRUCell.
     Parameters: U (C, 4H), V (H, 4H), b (4H,). State: h. Without the optional layers ("backbone")
     before the gates. Raises RngError without rng, CellError where x is no pair, ShapeError for
     another width. Source: Hasani 2021, arXiv:2106.13898.

@@ -110,7 +110,7 @@ class Figure(NamedTuple):
         return page(self.title, [("", "", self)], self.lang)
 
     def save(self, path: Any) -> None:
-        """Write the picture to `x.svg`, or the page to `x.html`.
+        """Write the picture to a path `x.svg`, or the page to `x.html`.
 
         Raises FigureError for another ending, OSError where nothing can be written.
         """

@@ -62,7 +62,8 @@ def draw(
         a result               of contributions (`inputs`: a label for each step), gradient_flow,
                                ...; a dict of name -> flow draws them together (`title`)
 
-    lang  "en" or "ja"
+    options  what else may be said, by the names above
+    lang     "en" or "ja"
     Ask before `backward()` frees the graph; nothing is freed here, no `.grad` is touched. Time
     counts from 0, as arrays do. Raises FigureError for what cannot be drawn, GraphFreedError,
     NoTimeError, NotScalarError for a loss that is no single number.

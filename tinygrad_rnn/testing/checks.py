@@ -152,7 +152,7 @@ def check_vjp(
     f        takes and returns plain arrays (or nests of them)
     vjp      vjp(g, *args): g in the form of f's result; returns one gradient for each float
              argument, in order and in its form (a bare array where there is one; None for zero)
-    options  as for check_grads, but for order
+    options  as for check_grads, but for order; on_inconclusive as there
 
     float32 arguments: checked in float64, and what vjp gives for float32 compared with that. Also
     tells of a vjp that writes into its arguments, returns the same array twice, is not linear in g,

@@ -139,6 +139,7 @@ def taylor_rates(
 
     args       arrays of any shape; direction and gradients, of the same shapes. gradients: of
                sum(f), default the engine's
+    steps      how many h, from 1/64 on; a rate for each pair of neighbours
     A rate of 1 says that they are wrong. Where f is linear along u nothing is left but rounding,
     and the rates mean nothing (nan where it is 0). Raises NoGradientError where f returns no float
     array, NumPy's ValueError for shapes that do not fit.

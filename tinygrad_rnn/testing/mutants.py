@@ -54,7 +54,7 @@ class MutantError(TinygradError, ValueError):
 
 @dataclass(frozen=True)
 class Law:
-    """A property that holds for the library: its name, and the check, which raises where it fails.
+    """A property that holds for the library: its label, and the check, which raises where it fails.
 
         law = mutants.law_of("loop.state_not_carried")
         law.label                    # 'laws.forward_by_hand'
@@ -83,7 +83,8 @@ class Mutant:
         install = lambda: mutants.apply("rules.tanh_sign")
         mutants.Mutant("mine.tanh", "The derivative of tanh has the wrong sign.", law, install)
 
-    The bank has one for each of `names()`. Raises nothing of its own.
+    Inside `with mutant.installed():` the fault is there. The bank has one for each of `names()`.
+    Raises nothing of its own.
     """
 
     name: str

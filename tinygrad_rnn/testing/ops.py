@@ -39,6 +39,7 @@ class SuiteReport:
     failures    name -> what went wrong first, and how to repeat it
     counts      verdict -> how many checks
     unchecked   names of what has no cases
+    title, what of the text: "gradients: 3 of 3 ops"
     Raises nothing of its own.
     """
 
@@ -149,9 +150,9 @@ def check_all_ops(
 
         print(testing.check_all_ops(count=1).text())
 
-    Arguments as for check_op. All rules of this package have cases; one without fails. Your own
-    rules are checked where `register_cases` says how, else listed as `unchecked`. Raises also
-    NoGradientError for count=0.
+    count, seed, rtol and order as for check_op. All rules of this package have cases; one without
+    fails. Your own rules are checked where `register_cases` says how, else listed as `unchecked`.
+    Raises also NoGradientError for count=0.
     """
     report = SuiteReport()
     everything = dict.fromkeys([*RULES, *COMPOSED])

@@ -38,6 +38,7 @@ class Finding:
     backward, numeric  the two derivatives; numeric is a Derivative, with its error bar
     scale              the size of this argument's gradient; allowed, what may be between the two
     sides              at a kink: the derivatives on its two sides
+    verdict            PASS, KINK, INCONCLUSIVE or FAIL
     Raises nothing of its own.
     """
 
@@ -87,6 +88,9 @@ class GradReport:
     problems, doubts  why the verdict is FAIL, or INCONCLUSIVE, where no comparison says so
     causes, notes     what a wrong gradient looks like; what else there is to say
     located           the first wrong node, a NodeVerdict, or None
+    name              of what was checked
+    searched          arguments too large for a count of all their wrong elements
+    script            writes what repro() returns
     Raises nothing of its own.
     """
 

@@ -69,6 +69,7 @@ def lattice(
     offset    two operands with offsets 0 and step / 2 are never equal: for maximum
     exclude   values that are left out
     distinct  no value twice
+    dtype     of the arrays
 
     Simple numbers come first: an array shrinks to 0 where that is allowed, else to whole numbers,
     halves, quarters, the small ones first. Raises ValueError for a lattice without points, and for
@@ -153,7 +154,7 @@ def generic_array(shape: Shape, edits: abc.Mapping[Shape, float] | None = None) 
         generic_array((2, 2), {(0, 1): 0.0})        # array([[0.5, 0.0], [1.5, -1.0]])
 
     Any shape. Not 0, at most 2 in magnitude, both signs, magnitudes distinct too, in no order.
-    Raises nothing of its own.
+    edits: index -> the element's value instead. Raises nothing of its own.
     """
     size = math.prod(shape)
     stride = next(m for m in range(round(0.618 * size) + 1, 2 * size + 3) if math.gcd(m, size) == 1)
@@ -188,6 +189,7 @@ def shapes(
         shapes(min_dims=1, max_dims=2)          # such as (1,), (3, 1)
         shapes(zero=True)                       # such as (2, 0)
 
+    From min_dims to max_dims axes, none longer than max_side.
     Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     return hnp.array_shapes(
@@ -202,6 +204,7 @@ def broadcastable(
 
         broadcastable(2)                        # such as ((3, 1), (2,))
 
+    min_dims, max_dims, max_side and zero as for `shapes`.
     Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
     """
     return hnp.mutually_broadcastable_shapes(
@@ -250,7 +253,8 @@ def axes(ndim: int | Shape) -> SearchStrategy[int | Shape | None]:
         axes(3)             # such as None, 1, -1, (2, 0), ()
         axes((4, 2, 3))     # the same, for an array of this shape
 
-    Raises nothing of its own (hypothesis' InvalidArgument for bounds that do not fit).
+    ndim: the number of axes, or the shape. Raises nothing of its own (hypothesis' InvalidArgument
+    for bounds that do not fit).
     """
     n = ndim if isinstance(ndim, int) else len(ndim)
     if n == 0:
@@ -264,7 +268,7 @@ def permutations(ndim: int) -> SearchStrategy[Shape]:
 
         permutations(3)         # such as (0, 1, 2), (2, 0, 1)
 
-    Raises nothing of its own.
+    ndim: the number of axes. Raises nothing of its own.
     """
     return st.permutations(range(ndim)).map(tuple)
 
@@ -348,7 +352,7 @@ class Program:
         self.__signature__ = inspect.signature(self._run)  # check_grads names arguments by it
 
     def __call__(self, *arrays: Any) -> Any:
-        """Run the program."""
+        """Run the program on arrays in place of its inputs."""
         return self._run(*arrays)
 
     def __repr__(self) -> str:
@@ -376,11 +380,12 @@ def programs(
     They contain diamonds, values that are used twice by one operation, and shapes that broadcast.
     Raises ValueError for a lambda among the ops, which has no name.
 
-    ops      Python expressions with {} for each operand, or functions (the operands are their
-             positional arguments). Each takes and gives arrays that broadcast with the inputs
-    max_ops  fewer than 4 hardly ever show a fault in the order of the walk back
-    inputs   at least one axis; lattice values from -1 to 1, not 0. Results above 4 in magnitude are
-             divided by a power of two, and lines that give inf or nan are left out
+    ops         Python expressions with {} for each operand, or functions (the operands are their
+                positional arguments). Each takes and gives arrays that broadcast with the inputs
+    max_ops     fewer than 4 hardly ever show a fault in the order of the walk back
+    max_inputs  inputs have 1 to max_dims axes, none longer than max_side; lattice values from -1 to
+                1, not 0. Results above 4 in magnitude are divided by a power of two, and lines that
+                give inf or nan are left out
     """
     functions = {f.__name__: f for f in ops if callable(f) and not _in_numpy(f)}
     if not all(name.isidentifier() for name in functions):
@@ -551,8 +556,8 @@ class Call:
         call = Call(np.tanh, seed=3)
         np.array_equal(call(*call.inputs), np.tanh(*call.inputs))      # True
 
-    The generators are those of `tinygrad_rnn.testing.cases`. Raises NoGradientError where there is
-    none.
+    The generators are those of `tinygrad_rnn.testing.cases`, a function and a seed to each call.
+    Raises NoGradientError where there is none.
     """
 
     def __init__(self, function: Callable[..., Any], seed: int) -> None:
@@ -563,7 +568,7 @@ class Call:
         self.__name__ = str(function.__name__)
 
     def __call__(self, *arrays: Any) -> Any:
-        """Run it, with the shapes and keywords that were drawn."""
+        """Run it on arrays, with the shapes and keywords that were drawn."""
         return self._run(*arrays)
 
     def __repr__(self) -> str:
@@ -577,8 +582,8 @@ def calls(function: Callable[..., Any]) -> SearchStrategy[Call]:
         def test_joining(call):
             testing.check_grads(call, *call.inputs)
 
-    They come from a seed, so they do not shrink; `cases` says how they are drawn. Raises
-    NoGradientError, when drawn, where nothing says so.
+    They come from a seed, so they do not shrink; `cases` says how those of a function are drawn.
+    Raises NoGradientError, when drawn, where nothing says so.
     """
     return st.integers(0, 2**32 - 1).map(lambda seed: Call(function, seed))
 

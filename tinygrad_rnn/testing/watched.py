@@ -24,7 +24,8 @@ class Watched(np.ndarray):
         x.branches[0][0]                # 'maximum': and behind it which operand won, and ties
 
     Arrays computed from it share its log. Two runs with equal logs lie in one smooth piece of a
-    function; where the logs differ there is a kink or a jump between the points. Any shape.
+    function; where the logs differ there is a kink or a jump between the points. Any shape;
+    branches: a log to go on with.
 
     A complex one computes Im f(x + ih) / h, a derivative without any difference: comparisons and
     extremes look at the real part, |x| is x or -x. Raises TypeError where an operation would lose

@@ -121,11 +121,19 @@ SMOOTH = {
     "sigmoid": tg.sigmoid,
     "softmax": lambda x: tg.softmax(np.concatenate([x, 0 * x + 1])),
     "cross_entropy": lambda x: tg.cross_entropy(
-        np.concatenate([x, 0 * x + 1])[None], np.array([1])
+        np.stack([x, 0 * x + 1], -1), np.ones(x.shape, int)
     ),
     "one more": lambda x: 1 + x,
 }
 TINY = st.builds(lambda e, s: s * 10.0**e, st.floats(-320, -1), st.sampled_from([-1, 1]))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@given(v=st.floats(-500, 500))
+def test_a_right_gradient_never_fails_where_f_is_flat(name, v):
+    for x in (np.array([v]), np.array([v, -v, 1.0])):
+        assert testing.grad_report(SMOOTH[name], x).verdict != "FAIL"
+    assert testing.grad_report(lambda x: tg.softmax(np.stack([x, 0 * x])), np.array([v])).ok
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -450,6 +458,21 @@ def test_a_hand_written_vjp_runs_on_float32_too():
         assert testing.check_vjp(np.sin, vjp, x.astype(float)).ok
     mixed = lambda g, x, W: (g @ W.T, x.T @ g)
     assert testing.check_vjp(np.matmul, mixed, x[None], np.ones((8, 3))).ok
+
+
+@pytest.mark.parametrize("x", [0.1, 4.0, 6.0, 9.0, 12.0, 20.0, 100.0])
+def test_what_rounding_does_to_a_result_in_float32_is_no_fault(x):
+    x = np.array([x], np.float32)
+    two = lambda x: np.stack([x, 0 * x], -1)
+    for f in (np.tanh, tg.sigmoid, lambda x: np.tanh(x) ** 2, lambda x: tg.softmax(two(x))):
+        assert testing.grad_report(f, x).verdict != "FAIL"
+    right = lambda g, x: g * (1 - np.tanh(x) ** 2)
+    wrong = lambda g, x: right(g, x) + (x.dtype == np.float32) * 1e-3 * g
+    for vjp, fails in ((right, False), (wrong, True)):
+        try:
+            testing.check_vjp(np.tanh, vjp, np.append(x, np.float32(0.1)))
+        except testing.GradientError:
+            assert fails
 
 
 # ----- second order ------------------------------------------------------------------------------

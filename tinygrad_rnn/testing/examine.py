@@ -226,6 +226,9 @@ class Comparison:
         self.scales = numeric.scales(k, u, largest)
         self.unit, self.noise = self.scales[0]
         self.rounding = numeric.rounding(k, u, self.unit)
+        pairs = zip(numeric.here, numeric.weights, strict=True)
+        parts = [np.minimum(1, np.abs(a)) * np.abs(v) for a, v in pairs]
+        self.vjp_rounding = 4 * ROUNDING * max(float(part.max(initial=0)) for part in parts)
         self.sure = 0  # failures with no kink near; after a few, look less closely
         self.notes, wanted = notes, oracle not in ("ladder", "one")
         self.complex_noise = self._trust_complex(u) if wanted else None
@@ -298,6 +301,7 @@ class Comparison:
         scale = typical if index is None else float(np.abs(g).max(initial=0.0))
         along = float((g * u).sum() if index is None else g[index])
         finding = Finding(self.name, index, along, Derivative(0, 0, 1), scale)
+        self.cancelled = self.vjp_rounding * float(np.linalg.norm(u))
         trusted = self.complex_noise is not None
         if trusted:
             assert self.complex_noise is not None
@@ -362,6 +366,7 @@ class Comparison:
         scale = finding.scale
         size = scale if finding.index is None else abs(finding.backward)
         finding.allowed = 10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale
+        finding.allowed += self.cancelled  # where f is flat, a VJP's terms cancel: softmax's
         known = numeric.error <= RELIABLE * abs(numeric.value)
         # A bar that is narrow beside other elements will do, if it is one of rounding: a bar of
         # another kind (a pole nearer than the smallest step) may be wrong itself.
@@ -503,7 +508,8 @@ def compare_float32(
     """The float32 gradient against that of the same side in float64, which was checked just now.
 
     Differences inside float32 would lose half the digits. How far rounding may move an element is
-    measured: by the float64 gradient where x differs in float32's last digit.
+    measured: by the float64 gradient where x differs in float32's last digit. And results are
+    rounded, on the way too: of 1 - tanh(x)**2 no digit may be left.
     """
     if all(subject.variables[k].value.dtype != np.float32 for k in subject.chosen):
         return
@@ -515,6 +521,9 @@ def compare_float32(
         return found
 
     gradients, exact = pulled(_At32(subject)), pulled(subject)
+    pairs = zip(weights, side(subject).outputs, strict=True)
+    sizes = [(v, out.data if isinstance(out, Tensor) else out) for v, out in pairs]
+    largest = max(float(np.abs(v * np.maximum(1, np.abs(a))).max(initial=0)) for v, a in sizes)
     eps = float(np.finfo(np.float32).eps)
     digit = lambda x: x * (1 + eps * rng.choice([-1, 1], x.shape))
     nearby = [pulled(_At32(subject, digit)) for _ in range(3)]
@@ -527,7 +536,7 @@ def compare_float32(
             continue
         scale = float(np.abs(right).max())
         spread = np.max([np.abs(right if m[n] is None else m[n] - right) for m in nearby], axis=0)
-        allowed = 64 * eps * scale + 16 * spread
+        allowed = eps * (64 * scale + 8 * largest) + 16 * spread
         index = np.unravel_index(int((np.abs(g - right) - allowed).argmax()), g.shape)
         at = tuple(map(int, index))
         bar = Derivative(float(right[at]), float(allowed[at]), eps, "the float64 gradient")

@@ -95,10 +95,11 @@ class Oracle:
     def rounding(self, k: int, u: np.ndarray, unit: float = 1.0) -> float:
         """What rounding alone makes of sum(v * f), over the outputs that change along u.
 
-        Whether they do is asked far away: beside 1, a step of 1e-17 changes nothing at all.
+        Whether they do is asked far away: beside 1, a step of 1e-17 changes nothing, and where a
+        softmax is flat its largest output hardly moves.
         """
         try:
-            there = self.outputs(self.moved(k, max(unit, 1.0) * u / 512))
+            there = self.outputs(self.moved(k, max(unit, 1.0) * u))
         except Exception:  # f may raise outside its domain
             there = []
         if [a.shape for a in there] != [a.shape for a in self.here]:

@@ -25,7 +25,7 @@ def test_one_call():
     testing.check_grads(lambda x: elu(x, alpha=0.5), np.array([[-2.0, -0.1], [0.3, 4.0]]))
 
 
-# %% Many calls, drawn at random: values, first and second derivatives, float32.
+# %% Many calls, drawn at random: values, derivatives, the same in float32; then second derivatives.
 def calls(rng):
     """A call and its arguments: any shape, any alpha; not nearer to the kink than 1/16."""
     shape = tuple(rng.integers(1, 4, size=rng.integers(0, 3)))

@@ -1,6 +1,7 @@
-"""Every public name explains itself: what it is, an example that runs, shapes, errors.
+"""Every public name explains itself: what it is, an example that runs, parameters, shapes, errors.
 
-The example is the first indented block of a docstring. It runs with `np`, `tg`, `testing`, `given`,
+The example is the first indented block of a docstring, and with it all others that are Python; what
+is none is a table. It runs with `np`, `tg`, `testing`, `given`,
 `strategies`, `mutants`, and with the attributes of `Stage` for what would be long without them. A
 comment behind a line, or below it in a line of its own, is
 
@@ -15,6 +16,7 @@ comment behind a line, or below it in a line of its own, is
 
 import ast
 import builtins
+import functools
 import html
 import inspect
 import io
@@ -22,6 +24,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 import types
 from pathlib import Path
 
@@ -116,6 +119,11 @@ NO_SHAPES = {
     "testing.mutants.names": "takes nothing",
     "testing.mutants.score": "takes a function",
 }
+NO_PARAMETERS = {
+    "tg.insight.Flow": "made by gradient_flow; an ndarray's own parameters",
+    "tg.insight.Jacobians": "made by state_jacobians; an ndarray's own parameters",
+    "tg.insight.Sensitivity": "made by sensitivity; an ndarray's own parameters",
+}
 INSIDE = {  # methods that have public names, and are called by the package alone
     "module.Parameter.convert": "for Module.astype",
     "optim.Optimizer.snapshot": "for fit",
@@ -160,22 +168,28 @@ MODULES = {name: thing for name, thing in EVERYTHING.items() if inspect.ismodule
 MODULES |= {"tg": tg, "testing": testing}
 NAMES = {n: v for n, v in EVERYTHING.items() if n not in MODULES and n not in NO_DOCSTRING}
 CLASSES = {thing: name for name, thing in NAMES.items() if inspect.isclass(thing)}
+PLACED = {}  # the last part of a name -> the names
+for name in NAMES:
+    PLACED.setdefault(name.rpartition(".")[2], []).append(name)
 
 
-def methods():
+PROPERTIES = (property, functools.cached_property)
+KINDS = (types.FunctionType, classmethod, staticmethod, *PROPERTIES)
+
+
+def methods(classes):
     """Public methods and properties of the classes and their bases: name -> (class, method)."""
     found = {}
-    for base in dict.fromkeys(base for cls in CLASSES for base in cls.__mro__ if ours(base)):
+    for base in dict.fromkeys(base for cls in classes for base in cls.__mro__ if ours(base)):
         for key, thing in vars(base).items():
-            numpys = getattr(thing, "__module__", "").startswith("numpy")  # Tensor.sum
-            if isinstance(thing, (types.FunctionType, property)) and not numpys:
-                name = f"{short(base)}.{key}"
-                if (key[0] != "_" or key == "__call__") and name not in NO_DOCSTRING:
-                    found[name] = (base, thing)
+            numpys = (getattr(thing, "__module__", "") or "").startswith("numpy")  # Tensor.sum
+            if isinstance(thing, KINDS) and not numpys and (key[0] != "_" or key == "__call__"):
+                found[f"{short(base)}.{key}"] = (base, thing)
     return found
 
 
-METHODS = methods()
+ALL_METHODS = methods(CLASSES)
+METHODS = {name: pair for name, pair in ALL_METHODS.items() if name not in NO_DOCSTRING}
 
 
 def docstring(thing):
@@ -188,10 +202,30 @@ def docstring(thing):
 BLOCK = re.compile(r"(?<=\n\n)    .*(?:\n+    .*)*")
 
 
+def is_python(text):
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
+def blocks(doc):
+    """The indented blocks that are code, as they stand: the first, and others that are Python."""
+    found = BLOCK.findall(doc)
+    return [b for k, b in enumerate(found) if not k or is_python(inspect.cleandoc("\n" + b))]
+
+
 def example(doc):
-    """The first indented block, with its blank lines."""
-    found = BLOCK.search(doc)
-    return inspect.cleandoc("\n" + found[0]) if found else ""
+    """The code, with its blank lines."""
+    return "\n\n".join(inspect.cleandoc("\n" + block) for block in blocks(doc))
+
+
+def prose(doc):
+    """The rest: text and tables."""
+    for block in blocks(doc):
+        doc = doc.replace(block, "", 1)
+    return doc
 
 
 EXAMPLES = NAMES | MODULES | {name: thing for name, (_, thing) in METHODS.items()}
@@ -342,7 +376,10 @@ def test_the_example_runs(name, names):
     names = vars(Stage()) | {"given": given} | places | names
     run(EXAMPLES[name], names)
     cls = EVERYTHING.get(name)
-    if inspect.isclass(cls) and cls.__name__ not in EXAMPLES[name]:
+    if not inspect.isclass(cls) or shows(EXAMPLES[name], cls.__name__):
+        return
+    comments = announced(EXAMPLES[name]).values()
+    if not issubclass(cls, Exception) or cls.__name__ not in " ".join(comments):
         assert any(isinstance(thing, cls) for thing in names.values()), "shows no such object"
 
 
@@ -403,7 +440,7 @@ SHAPES = re.compile(
 RAISES = re.compile(r"\bRaises (also |NumPy's |what |as |nothing of its own|[A-Z]\w*Error)")
 
 
-def faults(name, thing):
+def faults(name, thing, no_shapes=NO_SHAPES, no_parameters=NO_PARAMETERS):
     """What the docstring of a public name lacks."""
     doc, error = docstring(thing), inspect.isclass(thing) and issubclass(thing, Exception)
     if not doc:
@@ -416,46 +453,93 @@ def faults(name, thing):
     if error:
         kinds = {f" {base.__name__}" for base in thing.__bases__ if not ours(base)} - {" Exception"}
         return found + [f"that it is a{kind}" for kind in kinds if kind not in doc]
-    if name not in NO_SHAPES and not says_shapes(doc):
+    if name not in no_shapes and not says_shapes(doc):
         found.append("shapes")
+    if name not in no_parameters:
+        found += untold(thing, doc)
+    found += wrong_rows(thing, doc)
     return found + ["errors"] * (not RAISES.search(" ".join(doc.split())))
 
 
 def says_shapes(doc):
-    text = re.sub(r"\n +", " ", BLOCK.sub("", doc, 1))  # lines that go on, joined
+    text = re.sub(r"\n +", " ", prose(doc))  # lines that go on, joined
     return SHAPES.search(text) is not None
 
 
+AS_FOR = re.compile(r"\bas for `?(?:tg\.|testing\.)?(\w+)")
+ROW = re.compile(r"^(\w+(?:, \w+)*)  +(?=\S)", re.MULTILINE)  # a, b  what they are
+
+
+def untold(thing, doc):
+    """Parameters that a docstring does not name, in prose or as a keyword in its example; nor
+    does that of another thing, where it says `as for other` (of a method: the other's method)."""
+    key, words = thing.__name__, AS_FOR.findall(doc)
+    others = [NAMES[name] for word in words for name in PLACED.get(word, ())]
+    others += [getattr(other, key) for other in others if hasattr(other, key)]
+    docs = [doc, *map(docstring, others)]
+    trees = [ast.walk(ast.parse(example(text))) for text in docs]
+    said = {node.arg for tree in trees for node in tree if isinstance(node, ast.keyword)}
+    said |= set(re.findall(r"\w+", " ".join(map(prose, docs))))
+    names = [name for name in inspect.signature(thing).parameters if name not in ("self", "cls")]
+    return [f"parameter {name}" for name in names if not {name, name.capitalize()} & said]
+
+
+def wrong_rows(thing, doc):
+    """Rows of a table, `name  what it is`, that are no parameters; nor attributes, of a class."""
+    names = {name for names in ROW.findall(prose(doc)) for name in names.split(", ")}
+    names -= set(inspect.signature(thing).parameters)
+    if inspect.isclass(thing):
+        names -= {
+            name for base in thing.__mro__ for name in (*vars(base), *inspect.get_annotations(base))
+        }
+        names -= set(re.findall(r"\bself\.(\w+)", inspect.getsource(thing)))
+    return sorted(f"{name}: no parameter" for name in names)
+
+
 def style_faults(doc):
-    """Of any docstring: a summary, and errors that there are."""
+    """Of any docstring: a summary, and errors and names of this package that there are."""
     summary, _, rest = doc.partition("\n")
-    found = [] if summary[-1] in ".?:)" and rest[:1] in ("", "\n") else ["summary"]
+    found = [] if summary[-1:] in tuple(".?:)") and rest[:1] in ("", "\n") else ["summary"]
     unknown = set(re.findall(r"\b[A-Z]\w*Error\b", doc)) - set(ERRORS)
-    return found + [f"an error called {word}" for word in unknown]
+    found += [f"an error called {word}" for word in unknown]
+    paths = re.findall(r"(?<![\w.])(?:tg|testing)(?:\.[^\W\d]\w*)+", doc)
+    return found + [f"a name {path}" for path in dict.fromkeys(paths) if not resolves(path)]
+
+
+def resolves(path):
+    """Whether there is such a name: tg.optim.Optimizer."""
+    first, *rest = path.split(".")
+    try:
+        return functools.reduce(getattr, rest, {"tg": tg, "testing": testing}[first]) is not None
+    except AttributeError:
+        return False
 
 
 def shows(code, name):
-    return re.search(rf"\b{name}\b", code) is not None
+    """Whether code uses a name; to be in a comment or a text is no use."""
+    parts = [vars(node) for node in ast.walk(ast.parse(code))]
+    return any(name in (part.get("id"), part.get("attr"), part.get("name")) for part in parts)
 
 
-def method_faults(name, cls, thing):
+def method_faults(name, cls, thing, inside=INSIDE):
     """What a method lacks. One line is enough for a property, for what ndarrays have, and for what
     a base explains; all others are shown, here or in the example of a class that has them."""
+    thing = getattr(thing, "__func__", thing)  # of a classmethod, a staticmethod
     doc, key = docstring(thing), name.split(".")[-1]
     if not doc:
         return ["docstring"]
     found = style_faults(doc)
     explained = any(key in vars(base) for base in cls.__mro__[1:] if ours(base))
-    if isinstance(thing, property) or hasattr(np.ndarray, key) or explained or name in INSIDE:
+    if isinstance(thing, PROPERTIES) or hasattr(np.ndarray, key) or explained or name in inside:
         return found
     whole = docstring(cls)
     codes = [example(doc), *(example(docstring(c)) for c in CLASSES if issubclass(c, cls))]
     if key != "__call__" and not any(shows(code, key) for code in codes):
         found.append("example")
-    arguments = len(inspect.signature(thing).parameters) > 1
+    arguments = set(inspect.signature(thing).parameters) - {"self", "cls"}
     if arguments and not RAISES.search(" ".join(f"{doc} {whole}".split())):
         found.append("errors")
-    return found
+    return found + untold(thing, f"{doc}\n{prose(whole)}") + wrong_rows(thing, doc)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -468,27 +552,51 @@ def test_a_method_is_explained(name):
     assert method_faults(name, *METHODS[name]) == []
 
 
-@pytest.mark.parametrize("name", sorted({*MODULES} | {f"laws.{law}" for law in laws.__all__}))
-def test_modules_and_laws_say_what_they_are(name):
-    thing = MODULES[name] if name in MODULES else getattr(laws, name.removeprefix("laws."))
-    assert style_faults(docstring(thing)) == []
+LINES = {f"laws.{law}": getattr(laws, law) for law in laws.__all__}
+LINES |= {f"rules.{n}": f for n, f in vars(tg.rules).items() if made_in(tg.rules, f, n)}
 
 
-def test_exceptions_are_needed():
-    """No list above names what is not there, or what has what it is excused from."""
-    assert set(NO_DOCSTRING) | set(NO_SHAPES) | set(INSIDE) <= {
-        *EVERYTHING,
-        *METHODS,
-        *NO_DOCSTRING,
-    }
-    assert not [name for name in NO_SHAPES if says_shapes(docstring(NAMES[name]))]
+@pytest.mark.parametrize("name", sorted(MODULES | LINES))
+def test_modules_laws_and_rules_say_what_they_are(name):
+    assert style_faults(docstring((MODULES | LINES)[name])) == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_files_that_a_module_speaks_of_are_there(name):
+    there = {path.name for path in Path(tg.__file__).parent.rglob("*.py")}
+    assert set(re.findall(r"\w+\.py\b", docstring(MODULES[name]))) <= there
+
+
+def test_the_version_is_that_of_the_package():
+    file = ROOT / "pyproject.toml"
+    if not file.exists():
+        pytest.skip("no pyproject.toml beside the tests")
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+    assert project["version"] == tg.__version__
+
+
+@pytest.mark.parametrize("name", [*NO_DOCSTRING, *NO_SHAPES, *NO_PARAMETERS, *INSIDE])
+def test_exceptions_are_needed(name):
+    """No list above names what is not there, or what has all that it is excused from."""
+    if name in NO_DOCSTRING:
+        if name in ALL_METHODS:
+            assert method_faults(name, *ALL_METHODS[name])
+        else:
+            assert not callable(EVERYTHING[name]) or faults(name, EVERYTHING[name])
+    elif name in INSIDE:
+        assert method_faults(name, *METHODS[name], inside=())
+    if name in NO_SHAPES:
+        assert "shapes" in faults(name, NAMES[name], no_shapes=())
+    if name in NO_PARAMETERS:
+        assert "parameter" in " ".join(faults(name, NAMES[name], no_parameters=()))
 
 
 GOOD = """Double an array.
 
     double(np.ones(2))      # array([2., 2.])
 
-Any shape. Raises TypeError for text.
+x  of any shape
+Raises TypeError for text.
 """
 
 
@@ -499,8 +607,15 @@ Any shape. Raises TypeError for text.
         ("Double an array.\n", "Double\nan array.\n", ["summary"]),
         ("double(", "twice(", ["example"]),
         ("    double", "double", ["example"]),
-        ("Any shape.", "An array.", ["shapes"]),
-        ("Any shape.", "(N, C).", []),
+        ("double(np.ones(2)) ", "np.ones(2)  # double", ["example"]),
+        ("double(np.ones(2)) ", "'double' ", ["example"]),
+        ("x  of any shape", "x  an array", ["shapes"]),
+        ("x  of any shape", "x  (N, C)", []),
+        ("x  of any shape", "Any shape.", ["parameter x"]),
+        ("x  of any shape", "Any shape, as for mse.", ["parameter x"]),
+        ("x  of any shape", "Any shape, as for `tg.sigmoid`.", []),
+        ("x  of any shape", "x, y  of any shape", ["y: no parameter"]),
+        ("Double an array.", "Half of tg.twice.", ["a name tg.twice"]),
         ("Raises TypeError", "TypeError", ["errors"]),
         ("TypeError", "TextError", ["an error called TextError"]),
         ("Raises TypeError for text.", "Raises nothing of its own.", []),
@@ -520,9 +635,17 @@ def test_faults_are_found(old, new, expected):
     ("doc", "expected"),
     [
         (None, ["docstring"]),
-        ("Turn it.", ["example", "errors"]),
-        ("Turn it.\n\n    thing.turn(2)\n\nRaises NoError.", ["an error called NoError"]),
-        ("Turn it.\n\n    thing.turn(2)\n\nRaises ValueError for 0.", []),
+        ("Turn it.", ["example", "errors", "parameter times"]),
+        (
+            "Turn it.\n\n    thing.turn(2)\n\nRaises NoError, many times.",
+            ["an error called NoError"],
+        ),
+        ("Turn it.\n\n    thing.turn(2)\n\nRaises ValueError for 0.", ["parameter times"]),
+        ("Turn it.\n\n    thing.turn(2)\n\nRaises ValueError for 0 times.", []),
+        (
+            "Turn it.\n\n    thing.turn(2)\n\ntimes  Raises ValueError for 0\nn  n",
+            ["n: no parameter"],
+        ),
     ],
 )
 def test_faults_of_methods_are_found(doc, expected):
@@ -536,6 +659,40 @@ def test_faults_of_methods_are_found(doc, expected):
     assert method_faults("Thing.turn", Thing, Thing.turn) == expected
     Thing.copy.__doc__ = "Turn it."
     assert method_faults("Thing.copy", Thing, Thing.copy) == []
+
+
+def test_methods_of_all_kinds_are_found():
+    class Thing:
+        @classmethod
+        def made(cls):
+            return cls()
+
+        @staticmethod
+        def plain(x):
+            return x
+
+        @functools.cached_property
+        def once(self):
+            return 1
+
+    Thing.__module__, Thing.__qualname__ = "tinygrad_rnn.things", "Thing"
+    found = methods([Thing])
+    assert list(found) == ["things.Thing.made", "things.Thing.plain", "things.Thing.once"]
+    assert [method_faults(name, *pair) for name, pair in found.items()] == [["docstring"]] * 3
+    Thing.plain.__doc__ = "It is."
+    assert method_faults("plain", *found["things.Thing.plain"]) == [
+        "example",
+        "errors",
+        "parameter x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "runs"), [("assert 1 == 2", True), ("x  a table\ny  of names", False)]
+)
+def test_a_second_block_is_an_example_where_it_is_python(second, runs):
+    doc = f"What.\n\n    1 + 1     # 2\n\nMore:\n\n    {second}\n\nEnd."
+    assert (second in example(doc), second in prose(doc)) == (runs, not runs)
 
 
 # ----- the API reference -------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Optimizer:
                 p.data = (p.data - self.change(k, p.grad)).astype(p.dtype, copy=False)
 
     def change(self, k: int, g: np.ndarray) -> np.ndarray:
-        """What to subtract from the k-th Parameter, given its gradient."""
+        """What to subtract from Parameter number k, given its gradient g."""
         raise NotImplementedError(f"{type(self).__name__} must define change(self, k, g)")
 
     def zero_grad(self) -> None:

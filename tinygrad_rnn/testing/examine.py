@@ -228,7 +228,8 @@ class Comparison:
         self.rounding = numeric.rounding(k, u, self.unit)
         pairs = zip(numeric.here, numeric.weights, strict=True)
         parts = [np.minimum(1, np.abs(a)) * np.abs(v) for a, v in pairs]
-        self.vjp_rounding = 4 * ROUNDING * max(float(part.max(initial=0)) for part in parts)
+        # Where f is flat, the terms of a VJP cancel, as softmax's do: they are about so large.
+        self.terms = max(float(part.max(initial=0)) for part in parts) / 256
         self.sure = 0  # failures with no kink near; after a few, look less closely
         self.notes, wanted = notes, oracle not in ("ladder", "one")
         self.complex_noise = self._trust_complex(u) if wanted else None
@@ -301,7 +302,7 @@ class Comparison:
         scale = typical if index is None else float(np.abs(g).max(initial=0.0))
         along = float((g * u).sum() if index is None else g[index])
         finding = Finding(self.name, index, along, Derivative(0, 0, 1), scale)
-        self.cancelled = self.vjp_rounding * float(np.linalg.norm(u))
+        self.along = float(np.linalg.norm(u))
         trusted = self.complex_noise is not None
         if trusted:
             assert self.complex_noise is not None
@@ -363,15 +364,14 @@ class Comparison:
     def _decide(self, finding: Finding, numeric: Derivative) -> None:
         """PASS, FAIL, or INCONCLUSIVE where the numeric derivative is not known well enough."""
         finding.numeric = numeric
-        scale = finding.scale
-        size = scale if finding.index is None else abs(finding.backward)
+        size = finding.scale if finding.index is None else abs(finding.backward)
+        scale = max(finding.scale, self.terms * self.along)
         finding.allowed = 10 * numeric.error + self.rtol * size + ROUNDING * 1e3 * scale
-        finding.allowed += self.cancelled  # where f is flat, a VJP's terms cancel: softmax's
         known = numeric.error <= RELIABLE * abs(numeric.value)
         # A bar that is narrow beside other elements will do, if it is one of rounding: a bar of
         # another kind (a pole nearer than the smallest step) may be wrong itself.
-        rounding = 100 * (2 * self.noise / numeric.h + ROUNDING * scale)
-        known |= numeric.error <= min(RELIABLE * scale, rounding)
+        rounding = 100 * (2 * self.noise / numeric.h + ROUNDING * finding.scale)
+        known |= numeric.error <= min(RELIABLE * finding.scale, rounding)
         # Or so small beside other gradients (an old state's, say) that no numeric derivative could
         # know it well: then it must agree within the error bar itself.
         known |= finding.difference <= numeric.error <= RELIABLE * (self.overall or 1.0)

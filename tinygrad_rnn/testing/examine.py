@@ -243,14 +243,15 @@ class Comparison:
             return [f"{at}: beside x, f is not finite, or of another shape. Move x"]
         at = f"{at} better than +-{numeric.error:.0e}"
         own = ROUNDING * float(np.abs(self.numeric.values[self.k] * self.g).sum())  # that of x
-        if self.noise > 100 * max(self.rounding, own):
+        drowned = numeric.error <= 200 * self.noise / numeric.h
+        if drowned and self.noise > 100 * max(self.rounding, own):
             by = f"by {self.noise:.0e} where rounding makes {self.rounding:.0e}"
             return [
                 f"{at}: f is noisy, or oscillates, {by}",
                 "a larger rtol is no help: let f compute in float64, fix its seed, or tighten a "
                 "tolerance of its own",
             ]
-        if numeric.error <= 200 * self.noise / numeric.h:
+        if drowned:
             return [f"{at}: rounding in f hides it. Take a large constant from f, or x nearer to 1"]
         return [f"{at}: f bends sharply near x, or oscillates. Check it at another x"]
 
@@ -268,6 +269,7 @@ class Comparison:
             if reliable and abs(found.value - ladder.value) <= 10 * (ladder.error + found.error):
                 return noise
             differ = reliable and bool(found.value)  # 0: the imaginary part was lost on the way
+            differ = differ and self._clean(u) is not False  # at a kink they may
             why = "they disagree with differences" if reliable else "differences are not reliable"
         except Exception as error:
             why = f"{type(error).__name__}: {str(error)[:80]}"
@@ -326,7 +328,7 @@ class Comparison:
         # In doubt: is there a kink, or a jump, among the points that were asked?
         if finding.verdict == "FAIL" and self.sure >= SURE:
             return finding
-        clean = numeric.clean(k, u, [s * self.unit * h for s in (-1, 1) for h in STEPS])
+        clean = self._clean(u)
         if clean and trusted:
             finding.numeric, finding.verdict, finding.allowed = exact
         elif clean is False:
@@ -340,6 +342,10 @@ class Comparison:
         """Differences at the better scale, which is the one to look for kinks at, too."""
         found, (self.unit, self.noise) = self.numeric.best(self.k, u, self.scales)
         return found
+
+    def _clean(self, u: np.ndarray) -> bool | None:
+        """Whether all points that were asked lie in one smooth piece; None: it is not known."""
+        return self.numeric.clean(self.k, u, [s * self.unit * h for s in (-1, 1) for h in STEPS])
 
     def _agrees_elsewhere(self, finding: Finding, u: np.ndarray) -> bool:
         """Whether steps of another size decide that the gradient is right: x's own, or smaller.

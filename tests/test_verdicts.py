@@ -454,9 +454,7 @@ def test_a_hand_written_vjp_runs_on_float32_too():
     wrong = lambda g, x: right(g, x) * (2 if x.dtype == np.float32 else 1)
     coarse = lambda g, x: right(g, x).astype(np.float16 if g.dtype == np.float32 else float)
     for vjp in (wrong, coarse):
-        with pytest.raises(
-            testing.GradientError, match="(x|argument 0) in float32, element"
-        ):  # NumPy 2.4, or older
+        with pytest.raises(testing.GradientError, match="in float32, element"):
             testing.check_vjp(np.sin, vjp, x)
         assert testing.check_vjp(np.sin, vjp, x.astype(float)).ok
     mixed = lambda g, x, W: (g @ W.T, x.T @ g)

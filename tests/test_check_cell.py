@@ -50,6 +50,7 @@ def test_cells_of_the_library_keep_every_law(name):
     assert "14 of 14 laws" in report.text()
 
 
+@pytest.mark.skipif(settings().max_examples < 200, reason="of the profile `thorough`")
 @pytest.mark.parametrize("name", LIBRARY)
 @settings(max_examples=max(1, settings().max_examples // 200))
 @given(seed=st.integers(1, 10_000))

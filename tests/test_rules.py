@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
@@ -89,6 +89,7 @@ def test_first_order(function, seed):
 
 
 @each_function
+@settings(max_examples=settings().max_examples // 2)
 @given(seed=seeds)
 def test_second_order(function, seed):
     """The gradient's own gradient, with respect to the arguments and to the cotangents."""

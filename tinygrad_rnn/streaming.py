@@ -9,6 +9,7 @@ import numpy as np
 
 from . import errors
 from .differentiate import no_grad
+from .functions import as_array
 from .module import Embedding, Module, find
 from .nests import leaves, map_tree
 from .vjp import Array
@@ -79,14 +80,6 @@ def _first(layer: Any) -> Any:
 
 def _restarted(chosen: np.ndarray, start: Array, now: Array) -> Any:
     return choose(chosen, start.astype(now.dtype), now)
-
-
-def as_array(a: Array) -> Any:
-    """Tensors and arrays as they are, anything else as an array.
-
-    as_array([1, 2])      # array([1, 2])
-    """
-    return a if hasattr(a, "shape") else np.asarray(a)
 
 
 def choose(valid: np.ndarray, new: Array, old: Array = None) -> Any:
